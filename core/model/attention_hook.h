@@ -1,0 +1,20 @@
+// The one seam between the decoder and everything that looks at keys and values: dump, the evaluation
+// modes and the caches are implementations of it.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace vi::model {
+
+class AttentionHook {
+ public:
+  virtual ~AttentionHook() = default;
+  // One layer's attention for the n new tokens at positions [first, first + n).
+  // q [n_q_heads, n, head_dim], k and v [n_kv_heads, n, head_dim]: post-RoPE, f32 or bf16, contiguous.
+  // Returns o [n, n_q_heads * head_dim] of q's type. Called for layer 0, 1, ... in order: with a prompt,
+  // all of its tokens come in one call a layer (layer-major prefill).
+  virtual at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            std::int64_t first) = 0;
+};
+
+}  // namespace vi::model

@@ -1,0 +1,35 @@
+// The invertible map of one (layer, KV head, side): y = T(x), with q mapped so that scores are kept
+// (VecInfer section 3.2-3.3: q diag(l) H against K diag(l)^-1 H). Steps run in order; `center` is affine,
+// and its part of a score, q.mean, is the same for all keys and so free under softmax.
+#pragma once
+
+#include <span>
+#include <vector>
+
+namespace vi::transform {
+
+// In-place y = x H / sqrt(n) over each row, n a power of two; H symmetric, orthonormal, natural order.
+void hadamard(float* rows, std::size_t n_rows, int n);
+
+struct Step {
+  enum class Kind { center, scale, hadamard, dense };
+  Kind kind = Kind::hadamard;
+  std::vector<float> vector;  // center: mean [d]; scale: divisor [d]
+  std::vector<float> matrix;  // dense: A [d, d], y = x A (row major)
+  std::vector<float> inverse; // dense: A^-1 [d, d]
+};
+
+struct HeadTransform {
+  int head_dim = 0;
+  std::vector<Step> steps;  // empty: identity
+
+  void forward(float* rows, std::size_t n_rows) const;   // x -> y,     rows [n_rows, head_dim]
+  void inverse(float* rows, std::size_t n_rows) const;   // y -> x
+  // q -> q' with q'.y(k) = q.k - offset(q); offset(q) = q.(what the center steps took away), one a query.
+  void query(float* rows, std::size_t n_rows) const;
+  bool identity() const { return steps.empty(); }
+  // The linear part as a dense matrix [d, d]: y = (x - c) A. For tests, docs and the GPU.
+  std::vector<float> dense() const;
+};
+
+}  // namespace vi::transform
