@@ -1,0 +1,61 @@
+# Names for the common commands; the build itself is CMake (CMakePresets.json). `make` prints this list.
+PRESET ?= release
+JOBS ?= 2
+BUILD := build/$(PRESET)
+VI := $(BUILD)/vecinfer
+EXP ?= experiments/quickstart.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup configure build demo test test-fast experiment sweep report bench kernels e2e breakdown clean fuzz
+
+help: ## this list
+	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: ## install everything (Debian 12): packages, libtorch, the embedded model, texts
+	@cmake/setup.sh
+
+configure:
+	@mkdir -p build
+	@test -e $(BUILD)/build.ninja || cmake --preset $(PRESET)
+
+build: configure ## compile build/$(PRESET)/vecinfer and the tests
+	@cmake --build $(BUILD) -j $(JOBS) -- --quiet
+
+$(VI): build
+
+demo: setup build ## set-up, build, experiments/quickstart.yaml, the table
+	@$(VI) run experiments/quickstart.yaml
+
+test: build ## all tests
+	@cd $(BUILD) && ctest -j $(JOBS) --output-on-failure
+
+experiment: build ## run EXP=file.yaml
+	@$(VI) run $(EXP)
+
+report: build ## print and draw the report of EXP=file.yaml
+	@$(VI) report $(EXP)
+
+bindings: build ## the name that the paper's code uses for building the kernels
+
+training: build ## dump, calibrate, transform and codebooks of EXP=file.yaml
+	@$(VI) stage codebook $(EXP)
+
+ppl: build ## perplexity of the quickstart's methods
+	@$(VI) stage evaluate $(EXP)
+
+kernels: build ## attention kernels against the fair baseline (DEVICE=cpu)
+	@$(VI) bench kernels --device $(or $(DEVICE),cpu)
+
+kmeans: build ## k-means timings
+	@$(VI) bench kmeans --device $(or $(DEVICE),cpu)
+
+table4: build ## the paper's Table 4 (transform ablation at 1.5 bits) on the embedded model
+	@$(VI) run experiments/paper/table4.yaml
+
+fuzz: ## build the libFuzzer targets and run each for SECONDS=60
+	@cmake --preset fuzz >/dev/null && cmake --build build/fuzz -j $(JOBS)
+	@for f in build/fuzz/fuzz_*; do case $$f in *.*) continue;; esac; n=$${f##*/fuzz_}; mkdir -p build/fuzz/work_$$n; \
+	  echo "== $$n"; $$f -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 build/fuzz/work_$$n tests/fuzz/corpus/$$n || exit 1; done
+
+clean: ## delete build/ (not deps/, data/, results/)
+	@rm -rf build
