@@ -1,0 +1,197 @@
+#include "pipeline/experiment.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/codec/method.h"
+#include "pipeline/paths.h"
+
+namespace vi::pipeline {
+namespace fs = std::filesystem;
+using config::config_fail;
+using config::Mark;
+using config::Node;
+
+void CalibrationSpec::check(const Mark& mark) const {
+  if (seq_len < 16) config_fail(mark, "calibration: seq_len {} is below 16", seq_len);
+  if (sequences < 1) config_fail(mark, "calibration: sequences {} is below 1", sequences);
+  if (tokens < 16) config_fail(mark, "calibration: tokens {} is below 16", tokens);
+  if (probes < 0) config_fail(mark, "calibration: probes {} is negative", probes);
+}
+
+void CodebookSpec::check(const Mark& mark) const {
+  if (iterations < 1 || iterations > 1000) config_fail(mark, "codebook: iterations {} is not in 1..1000", iterations);
+  if (max_points < 1) config_fail(mark, "codebook: max_points {} is below 1", max_points);
+}
+
+namespace {
+
+void refuse(const Mark& mark, const TaskSpec& task, bool given, const char* key) {
+  if (given) config_fail(mark, "task '{}' has no use for '{}'", task.task, key);
+}
+
+}  // namespace
+
+void TaskSpec::check(const Mark& mark) const {
+  if (task.empty()) config_fail(mark, "a task needs 'task: perplexity | needle | a benchmark's name'");
+  const bool perplexity = task == "perplexity", needle = task == "needle";
+  if (perplexity && files.empty()) config_fail(mark, "task 'perplexity' needs 'files'");
+  if (window < 2) config_fail(mark, "window {} is below 2", window);
+  if (count < 0 || limit < 0 || max_new_tokens < 0 || max_length < 0)
+    config_fail(mark, "count, limit, max_new_tokens and max_length must not be negative");
+  if (perplexity && mode == Mode::stream && (prefill < 1 || prefill >= window))
+    config_fail(mark, "prefill {} is not in 1..{} (window - 1)", prefill, window - 1);
+  if (recent && *recent < 0) config_fail(mark, "recent {} is negative", *recent);
+  if (sinks && *sinks < 0) config_fail(mark, "sinks {} is negative", *sinks);
+  if ((recent || sinks) && !(perplexity && mode == Mode::window))
+    config_fail(mark, "recent and sinks belong to task perplexity, mode window");
+  if (needle) {
+    if (lengths.empty()) config_fail(mark, "task 'needle' needs 'lengths'");
+    for (int length : lengths)
+      if (length < 64) config_fail(mark, "needle: length {} is below 64 tokens", length);
+    for (double depth : depths)
+      if (!(depth >= 0 && depth <= 1)) config_fail(mark, "needle: depth {} is not in 0..1", depth);
+    if (samples < 1) config_fail(mark, "needle: samples {} is below 1", samples);
+  } else {
+    refuse(mark, *this, !lengths.empty(), "lengths");
+    refuse(mark, *this, !depths.empty(), "depths");
+  }
+  if (!perplexity && !needle) {
+    if (task.find('/') == std::string::npos)
+      config_fail(mark, "unknown task '{}': expected perplexity, needle or <suite>/<name> of `vecinfer list tasks`", task);
+    if (dir.empty()) config_fail(mark, "task '{}' needs 'dir', the folder of its JSONL files", task);
+    refuse(mark, *this, !files.empty(), "files");
+  } else {
+    refuse(mark, *this, !dir.empty(), "dir");
+    refuse(mark, *this, limit != 0, "limit");
+  }
+}
+
+ModelSpec load_model_spec(const Node& node) {
+  Node resolved = node;
+  if (node.kind == Node::Kind::scalar) {
+    const std::string& name = node.scalar;
+    const std::vector<std::string> known = named_files("models");
+    if (std::find(known.begin(), known.end(), name) != known.end() || name.ends_with(".yaml")) {
+      resolved = config::load_yaml(resolve_named(name, "models", node.mark),
+                                   {project_root() / "experiments"});
+    } else if (name.ends_with(".gguf") || name.find('/') != std::string::npos || fs::is_directory(name)) {
+      ModelSpec spec;
+      spec.path = resolve_path(name, node.mark).string();
+      spec.name = fs::path(spec.path).stem().string();
+      return spec;
+    } else {
+      resolve_named(name, "models", node.mark);  // fails with the nearest name
+    }
+  }
+  if (resolved.kind == Node::Kind::null) config_fail(node.mark, "model: expected a name, a path or a map");
+  ModelSpec spec;
+  config::read(resolved, spec);
+  const Node* path = resolved.find("path");
+  const Mark mark = path ? path->mark : resolved.mark;
+  if (spec.path.empty()) config_fail(mark, "model: 'path' is missing");
+  spec.path = resolve_path(spec.path, mark).string();
+  if (spec.name.empty()) spec.name = fs::path(spec.path).stem().string();
+  if (spec.max_length < 0) config_fail(mark, "model: max_length is negative");
+  return spec;
+}
+
+ModelSpec load_model_spec(const std::string& name_or_path) {
+  Node node;
+  node.kind = Node::Kind::scalar;
+  node.scalar = name_or_path;
+  node.mark = {std::make_shared<const std::string>("--model"), 1, 1};
+  return load_model_spec(node);
+}
+
+namespace {
+
+Method resolve_method(const MethodEntry& entry, const Mark& mark, const Experiment& experiment) {
+  if (entry.method.empty()) config_fail(mark, "a method needs 'method: name'");
+  Node preset = config::load_yaml(resolve_named(entry.method, "methods", mark), {project_root() / "experiments"});
+  if (entry.codec.kind != Node::Kind::null) {
+    Node over;
+    over.kind = Node::Kind::map;
+    over.mark = entry.codec.mark;
+    over.fields.emplace_back("codec", entry.codec);
+    config::merge(preset, over);
+  }
+  codec::MethodSpec spec;
+  config::read(preset, spec);
+  Method method;
+  method.name = entry.as.empty() ? spec.name : entry.as;
+  method.description = spec.description;
+  method.fidelity = std::string(to_string(spec.fidelity));
+  method.source = spec.source;
+  method.codec = spec.codec;
+  method.mark = mark;
+  Node codebook;
+  codebook.kind = Node::Kind::map;
+  const Json base = config::to_json(experiment.codebook);
+  for (const auto& [key, value] : base.items()) {
+    Node scalar;
+    scalar.kind = Node::Kind::scalar;
+    scalar.scalar = value.dump();
+    codebook.fields.emplace_back(key, scalar);
+  }
+  if (entry.codebook.kind != Node::Kind::null) config::merge(codebook, entry.codebook);
+  config::read(codebook, method.codebook);
+  return method;
+}
+
+std::string default_task_name(const TaskSpec& task) {
+  if (task.task == "perplexity") return fmt::format("perplexity-{}", to_string(task.mode));
+  if (task.task == "needle") return task.kind;
+  return task.task;
+}
+
+}  // namespace
+
+Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets) {
+  Node root = config::load_yaml(yaml, {project_root() / "experiments", project_root()});
+  for (const std::string& set : sets) config::apply_set(root, set);
+  Plan plan;
+  Experiment& experiment = plan.experiment;
+  config::read(root, experiment);
+  if (experiment.experiment.empty()) experiment.experiment = fs::path(yaml).stem().string();
+  if (experiment.model.kind == Node::Kind::null) config_fail(root.mark, "'model' is missing");
+  plan.model = load_model_spec(experiment.model);
+
+  if (const Node* calibration = root.find("calibration"))
+    if (const Node* files = calibration->find("files"))
+      for (std::size_t i = 0; i < files->items.size(); ++i)
+        experiment.calibration.files[i] = resolve_path(files->items[i].scalar, files->items[i].mark).string();
+
+  std::set<std::string> names;
+  const Node* methods = root.find("methods");
+  for (std::size_t i = 0; i < experiment.methods.size(); ++i) {
+    const Mark mark = methods->items[i].mark;
+    plan.methods.push_back(resolve_method(experiment.methods[i], mark, experiment));
+    if (!names.insert(plan.methods.back().name).second)
+      config_fail(mark, "method name '{}' is used twice; give one another name with 'as'", plan.methods.back().name);
+  }
+  if (plan.methods.empty()) config_fail(root.mark, "'methods' is missing or empty");
+  const bool calibrated = std::any_of(plan.methods.begin(), plan.methods.end(), [](const Method& m) {
+    return m.codec.key.code.kind == codec::CodeKind::vector || m.codec.value.code.kind == codec::CodeKind::vector ||
+           !m.codec.key.transforms.empty() || !m.codec.value.transforms.empty();
+  });
+  if (calibrated && experiment.calibration.files.empty())
+    config_fail(root.mark, "'calibration: files' is missing, and a method of this experiment needs calibration");
+
+  names.clear();
+  const Node* tasks = root.find("evaluate");
+  for (std::size_t i = 0; i < experiment.evaluate.size(); ++i) {
+    TaskSpec& task = experiment.evaluate[i];
+    const Node& node = tasks->items[i];
+    if (task.name.empty()) task.name = default_task_name(task);
+    if (!names.insert(task.name).second)
+      config_fail(node.mark, "task name '{}' is used twice; give one another 'name'", task.name);
+    if (const Node* files = node.find("files"))
+      for (std::size_t f = 0; f < files->items.size(); ++f)
+        task.files[f] = resolve_path(files->items[f].scalar, files->items[f].mark).string();
+    if (const Node* dir = node.find("dir")) task.dir = resolve_path(dir->scalar, dir->mark).string();
+  }
+  return plan;
+}
+
+}  // namespace vi::pipeline

@@ -1,0 +1,107 @@
+#include "pipeline/report/plot.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include "core/common/error.h"
+#include "core/common/file.h"
+
+namespace vi::report {
+namespace {
+
+// Palette of Okabe and Ito: told apart by colour-blind readers.
+constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
+                                    "#e69f00", "#56b4e9", "#000000", "#8c6d1f"};
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c == '\n' ? ' ' : c;
+  }
+  return out + '"';
+}
+
+std::string script_of(const Plot& plot) {
+  std::string s = fmt::format(
+      "set terminal svg noenhanced size {},{} dynamic font 'sans-serif,13' background '#ffffff'\n"
+      "set title {}\nset xlabel {}\nset ylabel {}\nset grid lc rgb '#d0d0d0'\nset border 3\nset tics nomirror\n"
+      "set key outside right top vertical samplen 2 spacing 1.1\nset lmargin 10\n",
+      plot.width, plot.height, quoted(plot.title), quoted(plot.x_label), quoted(plot.y_label));
+  if (plot.log_x) s += "set logscale x 2\nset format x '%.0f'\n";
+  if (plot.log_y) s += "set logscale y\n";
+  s += "set offsets graph 0.06, graph 0.06, graph 0.06, graph 0.04\n";
+  for (std::size_t i = 0; i < plot.series.size(); ++i) {
+    s += fmt::format("$d{} << EOD\n", i);
+    const Series& series = plot.series[i];
+    for (std::size_t p = 0; p < series.points.size(); ++p) {
+      const auto [x, y] = series.points[p];
+      if (!std::isfinite(x) || !std::isfinite(y)) continue;
+      s += fmt::format("{} {} {}\n", x, y,
+                       p < series.labels.size() ? quoted(series.labels[p]) : std::string("\"\""));
+    }
+    s += "EOD\n";
+  }
+  s += "plot ";
+  for (std::size_t i = 0; i < plot.series.size(); ++i) {
+    const Series& series = plot.series[i];
+    const char* colour = kColours[i % std::size(kColours)];
+    const int point = static_cast<int>(i % 8) + 4;
+    const std::string title = series.name.empty() ? "notitle" : "title " + quoted(series.name);
+    std::string with;
+    switch (series.style) {
+      case Series::Style::line:
+        with = fmt::format("with linespoints lw 2 pt {} ps 0.7 lc rgb '{}'", point, colour);
+        break;
+      case Series::Style::points: with = fmt::format("with points pt {} ps 1 lc rgb '{}'", point, colour); break;
+      case Series::Style::impulses: with = fmt::format("with impulses lw 1 lc rgb '{}'", colour); break;
+    }
+    s += fmt::format("{}$d{} using 1:2 {} {}", i ? ", \\\n  " : "", i, with, title);
+    if (!series.labels.empty())
+      s += fmt::format(", \\\n  $d{} using 1:2:3 with labels offset 0.4,0.7 left font ',10' "
+                       "tc rgb '#404040' notitle", i);
+  }
+  return s + "\n";
+}
+
+}  // namespace
+
+bool gnuplot_available() {
+  static const bool available = std::system("command -v gnuplot >/dev/null 2>&1") == 0;
+  return available;
+}
+
+std::string draw_svg(const Plot& plot) {
+  bool any = false;
+  for (const Series& series : plot.series) any = any || !series.points.empty();
+  if (!any) fail("plot '{}' has no points", plot.title);
+  char folder[] = "/tmp/vecinfer-plot-XXXXXX";
+  if (!::mkdtemp(folder)) fail<IoError>("no temporary folder for gnuplot");
+  const std::filesystem::path scratch(folder);
+  struct Cleanup {
+    std::filesystem::path path;
+    ~Cleanup() {
+      std::error_code code;
+      std::filesystem::remove_all(path, code);
+    }
+  } cleanup{scratch};
+  write_file_atomic(scratch / "plot.gp", script_of(plot));
+  const std::string command = fmt::format("gnuplot '{0}/plot.gp' > '{0}/plot.svg' 2> '{0}/err'", folder);
+  const int status = std::system(command.c_str());
+  if (status != 0) {
+    std::string message = read_file(scratch / "err");
+    for (char& c : message)
+      if (c == '\n') c = ' ';
+    fail("gnuplot could not draw '{}': {}", plot.title, message);
+  }
+  std::string svg = read_file(scratch / "plot.svg");
+  const std::size_t start = svg.find("<svg");
+  if (start == std::string::npos) fail("gnuplot drew no SVG for '{}'", plot.title);
+  return svg.substr(start);
+}
+
+}  // namespace vi::report
