@@ -8,41 +8,16 @@
 #include <vector>
 
 #include "core/config/options.h"
+#include "core/transform/spec.h"
 
 namespace vi::codec {
 
 enum class Tap { post_rope };
 constexpr auto enum_names(Tap) { return std::array{std::pair{std::string_view("post_rope"), Tap::post_rope}}; }
 
-enum class TransformKind { center, smooth, hadamard };
-constexpr auto enum_names(TransformKind) {
-  using P = std::pair<std::string_view, TransformKind>;
-  return std::array{P{"center", TransformKind::center}, P{"smooth", TransformKind::smooth},
-                    P{"hadamard", TransformKind::hadamard}};
-}
-
-enum class Statistic { absmax, rms, absmean };
-constexpr auto enum_names(Statistic) {
-  using P = std::pair<std::string_view, Statistic>;
-  return std::array{P{"absmax", Statistic::absmax}, P{"rms", Statistic::rms}, P{"absmean", Statistic::absmean}};
-}
-
-// One step; steps run in the order listed. `smooth` divides channel i by max(statistic_i, 1e-4)^exponent
-// (VecInfer Eq. 3-4: absmax, 0.5); `hadamard` multiplies by the orthonormal Walsh-Hadamard matrix of
-// size head_dim (Eq. 5-6); `center` subtracts the channel mean.
-struct TransformSpec {
-  TransformKind kind = TransformKind::hadamard;
-  Statistic statistic = Statistic::absmax;
-  double exponent = 0.5;
-  template <class V>
-  void visit(V& v) {
-    v("kind", kind, "center | smooth | hadamard");
-    v("statistic", statistic, "smooth: what is measured per channel: absmax | rms | absmean");
-    v("exponent", exponent, "smooth: the statistic's exponent");
-  }
-  static TransformSpec from_scalar(std::string_view word);  // "smooth", "hadamard", "center"
-  void check(const config::Mark& mark) const;
-};
+using transform::Statistic;
+using transform::TransformKind;
+using transform::TransformSpec;
 
 enum class CodeKind { none, vector, integer };
 constexpr auto enum_names(CodeKind) {
@@ -141,6 +116,7 @@ struct CodecSpec {
     v("window", window, "what stays exact");
   }
   bool exact() const { return key.code.kind == CodeKind::none && value.code.kind == CodeKind::none; }
+  void check(const config::Mark& mark) const;  // per-channel groups against the window
 };
 
 // Mixes that cannot work for a model's head_dim: ConfigError at `mark`, naming the two choices.

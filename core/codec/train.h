@@ -1,0 +1,72 @@
+// Codebooks of one side of a codec from transformed samples (VecInfer section 4.1). What a codebook sees:
+// scope shared = sub-vectors of all sub-spaces, subspace = of one; per head | layer | model = of that
+// head, of all KV heads of the layer, of all layers. Sampling is seeded, without replacement, uniform over
+// those sub-vectors, and independent of threads and of the order of calls.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/codec/codec.h"
+#include "core/common/progress.h"
+
+namespace vi::codec {
+
+enum class Side { key, value };
+constexpr auto enum_names(Side) {
+  using P = std::pair<std::string_view, Side>;
+  return std::array{P{"key", Side::key}, P{"value", Side::value}};
+}
+
+struct TrainSettings {
+  int iterations = 30;
+  std::int64_t max_points = 65536;  // per codebook; never more than 256 a centroid (FAISS's rule)
+  std::uint64_t seed = 1;
+  template <class V>
+  void visit(V& v) {
+    v("iterations", iterations, "k-means iterations");
+    v("max_points", max_points, "sub-vectors a codebook is trained on, at most; also at most 256 a centroid");
+    v("seed", seed, "sampling and initial centroids");
+  }
+  void check(const config::Mark& mark) const;
+};
+
+struct TrainShape {
+  int n_layers = 0, n_kv_heads = 0, head_dim = 0;
+  std::int64_t n_tokens = 0;  // of every (layer, head)
+};
+
+// Fills `rows` with the transformed samples [n_tokens, head_dim] of (layer, head). One thread calls it.
+using RowSource = std::function<void(int layer, int head, std::vector<float>& rows)>;
+
+// The codebooks of one layer, or of the model when all layers share.
+struct BookPart {
+  int n_groups = 0, n_books = 0, ksub = 0, dsub = 0;
+  std::vector<float> centroids;     // [n_groups, n_books, ksub, dsub], exact in f16
+  std::vector<std::int64_t> usage;  // [n_groups, n_books, ksub] training points each serves
+  std::vector<double> train_mse;    // [n_groups, n_books] per element of the transformed space
+  std::vector<std::int64_t> n_train;  // [n_groups, n_books]
+  int dead = 0;                     // centroids without a point, of all books
+};
+
+// How many parts a side has: n_layers, or 1 for `per: model`; 0 for a side without codebooks.
+int train_parts(const CodeSpec& code, const TrainShape& shape);
+// Number of k-means problems of one part, for progress.
+int part_problems(const CodeSpec& code, const TrainShape& shape);
+// Part `part`; the same bytes whichever parts were made before. Progress advances by one a codebook.
+BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape, const TrainSettings& settings,
+                    const RowSource& rows, int part, Progress& progress);
+// All parts in order -> what Codec takes.
+CodebookSide join_parts(const std::vector<BookPart>& parts);
+
+// Reconstruction error, to be added over heads and layers; in the space the model uses.
+struct ErrorSums {
+  double error = 0, energy = 0;  // sum of (x - x^)^2, of x^2
+  double relative() const { return energy > 0 ? error / energy : 0; }
+  ErrorSums& operator+=(const ErrorSums& other);
+};
+ErrorSums reconstruction_error(const HeadCoder& coder, const float* rows, std::size_t n);
+
+}  // namespace vi::codec
