@@ -79,8 +79,8 @@ std::string draw_svg(const Plot& plot) {
   bool any = false;
   for (const Series& series : plot.series) any = any || !series.points.empty();
   if (!any) fail("plot '{}' has no points", plot.title);
-  char folder[] = "/tmp/vecinfer-plot-XXXXXX";
-  if (!::mkdtemp(folder)) fail<IoError>("no temporary folder for gnuplot");
+  std::string folder = (std::filesystem::temp_directory_path() / "vecinfer-plot-XXXXXX").string();
+  if (!::mkdtemp(folder.data())) fail<IoError>("no temporary folder for gnuplot");
   const std::filesystem::path scratch(folder);
   struct Cleanup {
     std::filesystem::path path;
