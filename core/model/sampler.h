@@ -1,0 +1,33 @@
+// Choosing the next token: greedy, or seeded temperature and nucleus (top-p) sampling.
+// Invariant: the same logits, settings and seed give the same token on every machine with the same logits:
+// ties go to the lower id, sums run in sorted order, random numbers are core/common/rng.h.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/common/rng.h"
+
+namespace vi::model {
+
+struct SamplerSettings {
+  double temperature = 0.0;  // 0: greedy, the seed is unused
+  double top_p = 1.0;        // in (0, 1]: the smallest set of most likely tokens of at least this mass
+  std::uint64_t seed = 0;
+};
+
+class Sampler {
+ public:
+  explicit Sampler(const SamplerSettings& settings);  // Error if a setting is out of range
+  // One token of logits [vocab]; ids in `banned` are never chosen. Error if no logit is finite.
+  std::int32_t next(std::span<const float> logits, std::span<const std::int32_t> banned = {});
+
+ private:
+  SamplerSettings settings_;
+  Rng rng_;
+  std::vector<std::pair<float, std::int32_t>> order_;  // scratch
+  std::vector<double> mass_;
+};
+
+}  // namespace vi::model
