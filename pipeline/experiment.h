@@ -46,6 +46,7 @@ struct CalibrationSpec {
   std::int64_t tokens = 16384;
   int probes = 256;
   std::uint64_t seed = 0;
+  bool allow_leak = false;
   template <class V>
   void visit(V& v) {
     v("files", files, "text files, or .jsonl files of which `field` is read");
@@ -55,6 +56,7 @@ struct CalibrationSpec {
     v("tokens", tokens, "tokens of them that are kept, drawn evenly");
     v("probes", probes, "tokens whose queries are kept");
     v("seed", seed, "seed of both draws");
+    v("allow_leak", allow_leak, "calibrate on a text that is also evaluated on; every result line records it");
   }
   void check(const config::Mark& mark) const;
 };

@@ -1,0 +1,137 @@
+#include "pipeline/session.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <thread>
+
+#include "core/common/hash.h"
+#include "core/common/simd.h"
+#include "pipeline/paths.h"
+
+namespace vi::pipeline {
+namespace fs = std::filesystem;
+
+Session::Session(Plan plan, Device device, TerminalProgress& progress)
+    : plan_(std::move(plan)), device_(device), progress_(progress) {
+  for (const Method& method : plan_.methods) codec::check_against_model(method.codec, model().config.head_dim, method.mark);
+  if (leak() && !plan_.experiment.calibration.allow_leak)
+    fail<ConfigError>("calibration: a file is also evaluated on (same content); give another text, or say "
+                      "calibration: {{allow_leak: true}} and every result line will record it");
+}
+
+Session::~Session() = default;
+
+const eval::TaskLibrary& Session::tasks() const {
+  if (!tasks_) tasks_ = std::make_unique<eval::TaskLibrary>(project_root() / "eval" / "tasks");
+  return *tasks_;
+}
+
+std::string Session::simd() const { return std::string(simd_name(best_simd())); }
+
+Json Session::compute_fields() const {
+  return Json{{"device", to_string(device_)}, {"dtype", to_string(plan_.model.dtype)}, {"simd", simd()}};
+}
+
+std::string Session::machine() const {
+  std::ifstream info("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(info, line))
+    if (line.starts_with("model name")) {
+      const std::size_t colon = line.find(':');
+      return fmt::format("{}, {} threads", line.substr(std::min(colon + 2, line.size())), std::thread::hardware_concurrency());
+    }
+  return "unknown";
+}
+
+std::string Session::device_name() const { return fmt::format("{} ({})", to_string(device_), simd()); }
+
+const std::string& Session::weights_sha256() {
+  if (weights_sha256_.empty()) {
+    const std::vector<fs::path> files = model().weights->files();
+    if (files.size() == 1) {
+      weights_sha256_ = file_sha256(files.front().string());
+    } else {
+      std::string all;
+      for (const fs::path& file : files) all += file_sha256(file.string());
+      weights_sha256_ = sha256_hex(all);
+    }
+    if (!plan_.model.sha256.empty() && plan_.model.sha256 != weights_sha256_)
+      fail<ContractError>("{}: the weights' sha256 is {}, the model's YAML expects {}", plan_.model.path, weights_sha256_,
+                          plan_.model.sha256);
+  }
+  return weights_sha256_;
+}
+
+std::int64_t Session::weights_bytes() const {
+  std::int64_t bytes = 0;
+  if (fs::is_regular_file(plan_.model.path)) return static_cast<std::int64_t>(fs::file_size(plan_.model.path));
+  for (const auto& entry : fs::directory_iterator(plan_.model.path))
+    if (entry.path().extension() == ".safetensors") bytes += static_cast<std::int64_t>(entry.file_size());
+  return bytes;
+}
+
+std::string Session::file_sha256(const std::string& path) {
+  auto& sum = file_sha256_[path];
+  if (sum.empty()) sum = sha256_file(path);
+  return sum;
+}
+
+std::vector<std::string> Session::task_files(const TaskSpec& task) const {
+  if (task.dir.empty()) return task.files;
+  std::vector<std::string> files;
+  for (const eval::Task& one : tasks().expand(task.task)) files.push_back(eval::find_task_file(one, task.dir).string());
+  return files;
+}
+
+int Session::task_version(const TaskSpec& task) const {
+  if (task.task == "perplexity" || task.task == "needle") return 1;
+  return tasks().task(task.task).version;
+}
+
+bool Session::leak() {
+  std::set<std::string> calibration;
+  for (const std::string& file : plan_.experiment.calibration.files) calibration.insert(file_sha256(file));
+  for (const TaskSpec& task : plan_.experiment.evaluate)
+    for (const std::string& file : task_files(task))
+      if (calibration.contains(file_sha256(file))) return true;
+  return false;
+}
+
+std::string Session::git() const {
+  if (!fs::exists(project_root() / ".git")) return "unknown";
+  const std::string command =
+      fmt::format("git -C '{}' describe --always --dirty --abbrev=12 2>/dev/null", project_root().string());
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(::popen(command.c_str(), "r"), ::pclose);
+  char text[128] = {};
+  if (!pipe || !std::fgets(text, sizeof text, pipe.get())) return "unknown";
+  std::string commit(text);
+  while (!commit.empty() && commit.back() == '\n') commit.pop_back();
+  return commit.empty() ? "unknown" : commit;
+}
+
+const model::Model& Session::model() {
+  if (!model_) model_ = std::make_unique<model::Model>(model::open_model(plan_.model.path));
+  return *model_;
+}
+
+const model::Decoder& Session::decoder() {
+  if (!decoder_) {
+    weights_sha256();  // checks them first
+    model::DecoderOptions options;
+    options.dtype = plan_.model.dtype == Dtype::f32 ? at::kFloat : at::kBFloat16;
+    decoder_ = std::make_unique<model::Decoder>(model().config, *model().weights, options);
+  }
+  return *decoder_;
+}
+
+std::int64_t Session::max_length() {
+  const std::int64_t model_limit = model().config.max_position;
+  return plan_.model.max_length > 0 ? std::min(plan_.model.max_length, model_limit) : model_limit;
+}
+
+}  // namespace vi::pipeline

@@ -1,0 +1,39 @@
+// calibrate: kv_samples.h5 -> transform.h5 (VecInfer section 3.2: smooth scales from calibration samples).
+#include "core/codec/codec_io.h"
+#include "core/transform/calibrate.h"
+#include "pipeline/session.h"
+#include "pipeline/stages/samples.h"
+#include "pipeline/stages/stages.h"
+
+namespace vi::pipeline {
+
+std::vector<std::string> run_calibrate(StageContext& context) {
+  const SampleFile samples(context.input("kv_samples").open_h5("kv_samples.h5"));
+  codec::TransformSet set;
+  set.n_layers = samples.n_layers;
+  set.n_kv_heads = samples.n_kv_heads;
+  set.head_dim = samples.head_dim;
+  context.progress.begin(context.session.current_label, samples.n_layers);
+  for (int layer = 0; layer < samples.n_layers; ++layer) {
+    check_interrupt();
+    for (const char* side : {"key", "value"}) {
+      std::vector<transform::TransformSpec> specs;
+      for (const Json& json : context.fields.at(side)) specs.push_back(transform_spec_from_json(json));
+      if (specs.empty()) continue;
+      for (int head = 0; head < samples.n_kv_heads; ++head) {
+        const std::vector<float> rows = samples.rows(layer, side, head);
+        auto fitted = transform::calibrate(specs, rows.data(), static_cast<std::size_t>(samples.n_tokens), samples.head_dim,
+                                           fmt::format("layer {} head {} {}", layer, head, side));
+        (side[0] == 'k' ? set.key : set.value).push_back(std::move(fitted));
+      }
+    }
+    context.progress.advance(1);
+  }
+  context.progress.end();
+  auto file = artifact::H5File::create(context.pending.path("transform.h5"));
+  codec::write_transforms(set, file);
+  file.close();
+  return {"transform.h5"};
+}
+
+}  // namespace vi::pipeline

@@ -1,0 +1,143 @@
+// books: the centroids of one side, layer by layer with a checkpoint each. codebook: both sides in one
+// codebook.h5 (VecInfer section 4.1; scopes: core/codec/train.h).
+#include <cstring>
+
+#include "core/codec/codec_io.h"
+#include "core/codec/train.h"
+#include "pipeline/session.h"
+#include "pipeline/stages/samples.h"
+#include "pipeline/stages/stages.h"
+
+namespace vi::pipeline {
+namespace {
+
+template <class T>
+void put(std::string& out, const T* data, std::size_t n) {
+  out.append(reinterpret_cast<const char*>(data), n * sizeof(T));
+}
+template <class T>
+void put_vector(std::string& out, const std::vector<T>& values) {
+  const std::uint64_t n = values.size();
+  put(out, &n, 1);
+  put(out, values.data(), values.size());
+}
+
+// A part as bytes for a checkpoint; the store adds the checksum, so damage never reaches take().
+std::string part_bytes(const codec::BookPart& part) {
+  std::string out;
+  const int head[] = {part.n_groups, part.n_books, part.ksub, part.dsub, part.dead};
+  put(out, head, 5);
+  put_vector(out, part.centroids);
+  put_vector(out, part.usage);
+  put_vector(out, part.train_mse);
+  put_vector(out, part.n_train);
+  return out;
+}
+
+struct Reader {
+  const std::string& bytes;
+  std::size_t at = 0;
+  void take(void* out, std::size_t n) {
+    VI_CHECK(n <= bytes.size() - at, "checkpoint is short");
+    std::memcpy(out, bytes.data() + at, n);
+    at += n;
+  }
+  template <class T>
+  void take_vector(std::vector<T>& out) {
+    std::uint64_t n = 0;
+    take(&n, sizeof n);
+    VI_CHECK(n <= (bytes.size() - at) / sizeof(T), "checkpoint is short");
+    out.resize(n);
+    take(out.data(), n * sizeof(T));
+  }
+};
+
+codec::BookPart part_from(const std::string& bytes) {
+  codec::BookPart part;
+  Reader reader{bytes};
+  int head[5];
+  reader.take(head, sizeof head);
+  part.n_groups = head[0];
+  part.n_books = head[1];
+  part.ksub = head[2];
+  part.dsub = head[3];
+  part.dead = head[4];
+  reader.take_vector(part.centroids);
+  reader.take_vector(part.usage);
+  reader.take_vector(part.train_mse);
+  reader.take_vector(part.n_train);
+  return part;
+}
+
+}  // namespace
+
+std::vector<std::string> run_books(StageContext& context) {
+  const bool transformed = context.find_input("kv_transformed") != nullptr;
+  const SampleFile samples(transformed ? context.input("kv_transformed").open_h5("kv_transformed.h5")
+                                       : context.input("kv_samples").open_h5("kv_samples.h5"));
+  const std::string side_name = context.fields.at("side");
+  const codec::Side side = side_name == "key" ? codec::Side::key : codec::Side::value;
+  const codec::CodeSpec code = code_spec_from_json(context.fields.at("code"));
+  codec::TrainSettings settings;
+  config::read(node_from_json(context.fields.at("settings")), settings);
+  const codec::TrainShape shape{samples.n_layers, samples.n_kv_heads, samples.head_dim, samples.n_tokens};
+  const int parts = codec::train_parts(code, shape);
+  const int problems = codec::part_problems(code, shape);
+  context.progress.begin(context.session.current_label, static_cast<std::int64_t>(parts) * problems);
+  std::vector<codec::BookPart> made;
+  codec::CodebookFacts facts;
+  facts.scope = code.scope;
+  facts.per = code.per;
+  facts.bits = code.bits;
+  facts.iterations = settings.iterations;
+  facts.seed = settings.seed;
+  for (int part = 0; part < parts; ++part) {
+    check_interrupt();
+    const std::string name = fmt::format("part_{:03}", part);
+    if (const auto saved = context.pending.load_checkpoint(name)) {
+      made.push_back(part_from(*saved));
+      context.progress.advance(problems);
+    } else {
+      made.push_back(codec::train_part(
+          code, side, shape, settings,
+          [&](int layer, int head, std::vector<float>& rows) { rows = samples.rows(layer, side_name, head); },
+          part, context.progress));
+      context.pending.save_checkpoint(name, part_bytes(made.back()));
+    }
+    const codec::BookPart& last = made.back();
+    facts.usage.insert(facts.usage.end(), last.usage.begin(), last.usage.end());
+    facts.train_mse.insert(facts.train_mse.end(), last.train_mse.begin(), last.train_mse.end());
+    facts.dead_centroids += last.dead;
+  }
+  context.progress.end();
+  codec::CodebookSet set;
+  (side == codec::Side::key ? set.key : set.value) = codec::join_parts(made);
+  auto file = artifact::H5File::create(context.pending.path("codebook.h5"));
+  codec::write_codebooks(set, facts, facts, {samples.n_layers, samples.n_kv_heads, samples.head_dim}, file);
+  file.close();
+  return {"codebook.h5"};
+}
+
+std::vector<std::string> run_codebook(StageContext& context) {
+  codec::CodebookSet set;
+  codec::CodebookFacts key, value;
+  codec::ModelShape shape;
+  for (const auto& [name, part] : context.inputs) {
+    const artifact::H5File file = part->open_h5("codebook.h5");
+    codec::CodebookSet one = codec::read_codebooks(file);
+    shape = codec::read_shape(file);
+    if (name == "key") {
+      set.key = std::move(one.key);
+      key = codec::read_codebook_facts(file, "key");
+    } else {
+      set.value = std::move(one.value);
+      value = codec::read_codebook_facts(file, "value");
+    }
+  }
+  auto file = artifact::H5File::create(context.pending.path("codebook.h5"));
+  codec::write_codebooks(set, key, value, shape, file);
+  file.close();
+  return {"codebook.h5"};
+}
+
+}  // namespace vi::pipeline

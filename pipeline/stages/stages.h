@@ -1,0 +1,35 @@
+// The stages, one file each. Versions are raised when a stage's bytes change for the same settings.
+#pragma once
+
+#include "pipeline/graph.h"
+
+namespace vi::pipeline {
+
+inline constexpr int kDumpVersion = 1, kCalibrateVersion = 1, kTransformVersion = 1, kBooksVersion = 1,
+                     kCodebookVersion = 1, kEvaluateVersion = 1, kProfileVersion = 1, kReportVersion = 1;
+
+struct StageRow {
+  std::string_view name, inputs, outputs, description;
+};
+// For `vecinfer list stages`.
+inline constexpr StageRow kStages[] = {
+    {"dump", "model, text", "kv_samples.h5", "run the model over calibration text, keep keys, values, queries"},
+    {"calibrate", "kv_samples.h5", "transform.h5", "smooth scales and other statistics of the transforms"},
+    {"transform", "kv_samples.h5, transform.h5", "kv_transformed.h5", "transformed samples, outliers before and after"},
+    {"codebook", "kv_transformed.h5", "codebook.h5", "k-means codebooks"},
+    {"evaluate", "model, transform.h5, codebook.h5, task", "predictions.jsonl, scores.jsonl, metrics.json", "one method on one task"},
+    {"profile", "codecs, shapes", "timings.jsonl", "attention time and cache bytes"},
+    {"report", "all of them", "report.html, table.txt", "the table and the page"}};
+
+std::vector<std::string> run_dump(StageContext& context);
+std::vector<std::string> run_calibrate(StageContext& context);
+std::vector<std::string> run_transform(StageContext& context);
+std::vector<std::string> run_books(StageContext& context);
+std::vector<std::string> run_codebook(StageContext& context);
+// The method and task of an evaluate node come from the plan; the artifacts through the inputs.
+std::vector<std::string> run_evaluate(StageContext& context, const Method& method, const TaskSpec& task);
+std::vector<std::string> run_profile(StageContext& context);
+std::vector<std::string> run_report(StageContext& context);
+Node report_node(Session& session, const Graph& graph);
+
+}  // namespace vi::pipeline
