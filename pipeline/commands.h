@@ -1,0 +1,34 @@
+// The commands of the command line, one function each. They return the exit code and throw vi::Error.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace vi::pipeline {
+
+struct RunArguments {
+  std::string yaml;
+  std::vector<std::string> sets;
+  int limit = 0;              // 0: none
+  std::string store;          // "": <root>/results/store
+  std::string device = "cpu";
+  std::string force;
+  std::string stage;          // `stage NAME`: stop there
+};
+
+int run_command(const RunArguments& arguments);
+int status_command(const RunArguments& arguments);
+int report_command(const std::vector<std::string>& yamls, const RunArguments& arguments);
+int verify_command(const std::string& store);
+int list_command(const std::string& what);
+int export_command(const RunArguments& arguments, const std::string& method, const std::string& file);
+int import_command(const RunArguments& arguments, const std::string& file);
+int sweep_command(const RunArguments& arguments, const std::string& launcher, int jobs);
+
+int tokenize_command(const std::string& model, const std::string& text_file, bool chat, bool decode, const std::string& ids);
+int logits_command(const std::string& model, const std::string& ids, int top, const std::string& device);
+int score_command(const std::string& task, const std::string& cases);
+int bench_command(const std::string& what, const std::string& device, const std::string& json_file);
+
+}  // namespace vi::pipeline

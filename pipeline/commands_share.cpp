@@ -1,0 +1,183 @@
+// export, import: transform and codebook of a method as one HDF5 file, as the paper shares its codebooks;
+// sweep: the grid under `sweep:`.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "core/artifact/contracts.h"
+#include "core/artifact/foreign.h"
+#include "core/codec/codec_io.h"
+#include "core/common/interrupt.h"
+#include "pipeline/commands.h"
+#include "pipeline/graph.h"
+#include "pipeline/paths.h"
+#include "pipeline/session.h"
+#include "pipeline/stages/stages.h"
+
+namespace vi::pipeline {
+namespace fs = std::filesystem;
+namespace {
+
+fs::path store_folder(const RunArguments& arguments) {
+  return arguments.store.empty() ? project_root() / "results" / "store" : fs::path(arguments.store);
+}
+
+std::size_t method_index(const Plan& plan, const Graph& graph, const std::string& name) {
+  std::vector<std::string> names;
+  std::size_t found = plan.methods.size();
+  for (std::size_t m = 0; m < plan.methods.size(); ++m) {
+    if (graph.methods[m].codebook < 0) continue;
+    names.push_back(plan.methods[m].name);
+    if (plan.methods[m].name == name || (name.empty() && names.size() == 1)) found = m;
+  }
+  std::string list;
+  for (const std::string& one : names) list += (list.empty() ? "" : ", ") + one;
+  if (names.empty()) fail<ConfigError>("export: no method of this experiment has codebooks");
+  if (name.empty() && names.size() > 1) fail<ConfigError>("export: say which with --method: {}", list);
+  if (found == plan.methods.size()) fail<ConfigError>("export: --method {}: this experiment has: {}", name, list);
+  return found;
+}
+
+}  // namespace
+
+int export_command(const RunArguments& arguments, const std::string& name, const std::string& path) {
+  TerminalProgress progress;
+  Session session(load_plan(arguments.yaml, arguments.sets), Device::cpu, progress);
+  const Graph graph = build_graph(session);
+  artifact::Store store(store_folder(arguments));
+  Runner runner(session, graph, store, {});
+  const std::size_t m = method_index(session.plan(), graph, name);
+  const artifact::Artifact& transform = runner.make(graph.methods[m].calibrate);
+  const artifact::Artifact& codebook = runner.make(graph.methods[m].codebook);
+  const fs::path temporary = path + ".partial";
+  auto out = artifact::H5File::create(temporary);
+  artifact::stamp(out, artifact::FileKind::codec);
+  out.set_attr("/", "model", session.plan().model.name);
+  out.set_attr("/", "weights_sha256", session.weights_sha256());
+  out.set_attr("/", "method", session.plan().methods[m].name);
+  out.set_attr("/", "codec", canonical_json(config::to_json(session.plan().methods[m].codec)));
+  out.set_attr("/", "transform_key", transform.manifest().stage.key());
+  out.set_attr("/", "codebook_key", codebook.manifest().stage.key());
+  codec::write_transforms(codec::read_transforms(transform.open_h5("transform.h5")), out, "/transform");
+  const artifact::H5File books = codebook.open_h5("codebook.h5");
+  const codec::CodebookSet set = codec::read_codebooks(books);
+  codec::CodebookFacts key, value;
+  if (!set.key.empty()) key = codec::read_codebook_facts(books, "key");
+  if (!set.value.empty()) value = codec::read_codebook_facts(books, "value");
+  codec::write_codebooks(set, key, value, codec::read_shape(books), out, "/codebook");
+  out.close();
+  fs::rename(temporary, path);
+  std::printf("%s\n", path.c_str());
+  return 0;
+}
+
+int import_command(const RunArguments& arguments, const std::string& path) {
+  TerminalProgress progress;
+  Session session(load_plan(arguments.yaml, arguments.sets), Device::cpu, progress);
+  const Graph graph = build_graph(session);
+  artifact::Store store(store_folder(arguments));
+  Runner runner(session, graph, store, {});
+  const fs::path copy = fs::temp_directory_path() / fmt::format("vecinfer-import-{}.h5", ::getpid());
+  struct Cleanup {
+    fs::path path;
+    ~Cleanup() {
+      std::error_code code;
+      fs::remove(path, code);
+    }
+  } cleanup{copy};
+  artifact::ForeignOptions foreign;
+  foreign.command = {"/proc/self/exe", "__import"};
+  artifact::import_foreign(path, artifact::FileKind::codec, copy, foreign);
+  const auto in = artifact::H5File::open(copy);
+  if (in.attr_text("/", "weights_sha256") != session.weights_sha256())
+    fail<ContractError>("{}: made for other weights ({}) than this experiment's {}", path, in.attr_text("/", "weights_sha256").substr(0, 12),
+                        session.weights_sha256().substr(0, 12));
+  const std::size_t m = method_index(session.plan(), graph, in.attr_text("/", "method"));
+  if (in.attr_text("/", "codec") != canonical_json(config::to_json(session.plan().methods[m].codec)))
+    fail<ContractError>("{}: its codec settings differ from those of method '{}'", path, session.plan().methods[m].name);
+  const MethodNodes& nodes = graph.methods[m];
+  // The artifacts take the keys that this experiment would give them; their inputs must be known for that.
+  const auto calibrate = runner.key(nodes.calibrate);
+  if (!calibrate) fail("{}: import needs the experiment's dump stage first: vecinfer stage dump {}", path, arguments.yaml);
+  store.make(*calibrate, {}, [&](artifact::Pending& pending) {
+    auto file = artifact::H5File::create(pending.path("transform.h5"));
+    codec::write_transforms(codec::read_transforms(in, "/transform"), file);
+    file.close();
+    return std::vector<std::string>{"transform.h5"};
+  });
+  const codec::CodebookSet set = codec::read_codebooks(in, "/codebook");
+  for (const auto& [side, books] : graph.nodes[static_cast<std::size_t>(nodes.codebook)].inputs) {
+    for (const auto& [input_name, input] : graph.nodes[static_cast<std::size_t>(books)].inputs) runner.make(input);
+    store.make(*runner.key(books), {}, [&](artifact::Pending& pending) {
+      codec::CodebookSet one;
+      (side == "key" ? one.key : one.value) = side == "key" ? set.key : set.value;
+      const codec::CodebookFacts facts = codec::read_codebook_facts(in, side, "/codebook");
+      auto file = artifact::H5File::create(pending.path("codebook.h5"));
+      codec::write_codebooks(one, facts, facts, codec::read_shape(in, "/codebook"), file);
+      file.close();
+      return std::vector<std::string>{"codebook.h5"};
+    });
+  }
+  runner.make(nodes.codebook);
+  std::printf("imported as method '%s'\n", session.plan().methods[m].name.c_str());
+  return 0;
+}
+
+int sweep_command(const RunArguments& arguments, const std::string&, int jobs) {
+  const Plan plan = load_plan(arguments.yaml, arguments.sets);
+  const config::Node& grid = plan.experiment.sweep;
+  if (grid.kind != config::Node::Kind::map) fail<ConfigError>("{}: has no `sweep:` map of key.path: [values]", arguments.yaml);
+  std::vector<std::vector<std::string>> points{{}};
+  for (const auto& [key, values] : grid.fields) {
+    if (values.kind != config::Node::Kind::sequence || values.items.empty())
+      config::config_fail(values.mark, "sweep: '{}' expects a list of values", key);
+    std::vector<std::vector<std::string>> more;
+    for (const auto& point : points)
+      for (const config::Node& value : values.items) {
+        more.push_back(point);
+        more.back().push_back(key + "=" + config::to_json(value).dump());
+      }
+    points = std::move(more);
+  }
+  // One process a point; they share the store.
+  TerminalProgress progress;
+  int failed = 0, running = 0;
+  const auto reap = [&] {
+    int status = 0;
+    if (::wait(&status) > 0) {
+      --running;
+      if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) ++failed;
+    }
+  };
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    check_interrupt();
+    while (running >= jobs) reap();
+    std::string name = plan.experiment.experiment;
+    std::vector<std::string> words{"/proc/self/exe", "run", arguments.yaml};
+    for (const std::string& set : arguments.sets) words.insert(words.end(), {"--set", set});
+    for (const std::string& set : points[i]) {
+      words.insert(words.end(), {"--set", set});
+      name += "," + set;
+    }
+    words.insert(words.end(), {"--set", fmt::format("experiment={}", Json(name).dump())});
+    if (!arguments.store.empty()) words.insert(words.end(), {"--store", arguments.store});
+    if (arguments.limit > 0) words.insert(words.end(), {"--limit", std::to_string(arguments.limit)});
+    progress.note(fmt::format("[{}/{}] {}", i + 1, points.size(), name));
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    const pid_t child = ::fork();
+    if (child < 0) fail<IoError>("sweep: no new process could be started");
+    if (child == 0) {
+      ::execv(argv[0], argv.data());
+      ::_exit(127);
+    }
+    ++running;
+  }
+  while (running > 0) reap();
+  if (failed) fail("sweep: {} of {} points failed; run the same command again to resume", failed, points.size());
+  return 0;
+}
+
+}  // namespace vi::pipeline
