@@ -8,7 +8,6 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -19,10 +18,14 @@ namespace vi::model {
 
 struct ModelConfig;
 class WeightFile;
+class DecoderEngine;
 
 struct DecoderOptions {
   at::ScalarType dtype = at::kFloat;  // at::kFloat or at::kBFloat16
   at::Device device = at::kCPU;
+  // Plain ATen operations instead of our kernels: the naive twin, and the only way off the CPU. Its bytes
+  // do depend on threads.
+  bool plain = false;
 };
 
 class Decoder {
@@ -31,8 +34,8 @@ class Decoder {
   // a tensor is missing, has the wrong shape or holds a value that is not finite.
   Decoder(const ModelConfig& config, const WeightFile& weights, const DecoderOptions& options = {});
   ~Decoder();
-  Decoder(Decoder&&) noexcept;
-  Decoder& operator=(Decoder&&) noexcept;
+  Decoder(Decoder&& other) noexcept;
+  Decoder& operator=(Decoder&& other) noexcept;
 
   const ModelConfig& config() const;
   const DecoderOptions& options() const;
@@ -50,8 +53,7 @@ class Decoder {
   std::vector<double> nll(const at::Tensor& hidden, std::span<const std::int32_t> targets) const;
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<DecoderEngine> engine_;
 };
 
 }  // namespace vi::model
