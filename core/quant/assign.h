@@ -3,22 +3,13 @@
 // distance is d = fma(c_j - x_j, c_j - x_j, d) over j in order, ties go to the lowest index.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
-#include <utility>
 #include <vector>
 
-namespace vi::quant {
+#include "core/common/simd.h"
 
-enum class Simd { scalar, avx2, avx512 };
-constexpr auto enum_names(Simd) {
-  using P = std::pair<std::string_view, Simd>;
-  return std::array{P{"scalar", Simd::scalar}, P{"avx2", Simd::avx2}, P{"avx512", Simd::avx512}};
-}
-bool simd_supported(Simd level);  // by this CPU and this build
-Simd best_simd();
+namespace vi::quant {
 
 // Centroids as the kernels read them: blocks of 16 centroids, dimension by dimension, the last block
 // filled up with centroids at infinity, which are never nearest.
@@ -40,7 +31,7 @@ class CentroidTable {
 
 // codes[i * code_stride] = index of the centroid nearest to points[i * stride ..+ dsub], i < n;
 // distances[i] its squared distance (or nullptr). A point with NaN or infinity gets code 0 and distance
-// infinity. One thread.
+// infinity. One thread. `level` is at most best_simd().
 void assign(const CentroidTable& table, const float* points, std::size_t n, std::size_t stride,
             std::uint16_t* codes, std::size_t code_stride, float* distances,
             Simd level = best_simd());

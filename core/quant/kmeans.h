@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -42,12 +41,5 @@ KmeansResult kmeans(const KmeansProblem& problem, const KmeansSettings& settings
 // `progress` advances by one a problem. Checks for Ctrl-C between iterations (Interrupted).
 std::vector<KmeansResult> train_many(std::span<const KmeansProblem> problems,
                                      const KmeansSettings& settings, Progress& progress);
-
-// The same for n problems whose points are made when their turn comes and freed after it: memory is
-// bounded by the threads. `problem(i, buffer)` fills `buffer` with points [n, dsub] and returns the
-// problem without points; it is called by several threads at once.
-std::vector<KmeansResult> train_many(
-    int n, const std::function<KmeansProblem(int, std::vector<float>& buffer)>& problem,
-    const KmeansSettings& settings, Progress& progress);
 
 }  // namespace vi::quant

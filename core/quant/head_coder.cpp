@@ -1,0 +1,14 @@
+#include "core/quant/head_coder.h"
+
+#include "core/common/error.h"
+
+namespace vi::quant {
+
+void HeadCoder::reconstruct(const float* rows, std::size_t n, float* out) const {
+  VI_CHECK(n % seal_tokens() == 0, "{} tokens are not whole groups of {}", n, seal_tokens());
+  std::vector<std::uint8_t> stream(stream_bytes(n), 0);
+  encode(rows, n, 0, stream.data());
+  decode(stream.data(), 0, n, out);
+}
+
+}  // namespace vi::quant
