@@ -121,7 +121,7 @@ Method resolve_method(const MethodEntry& entry, const Mark& mark, const Experime
   Method method;
   method.name = entry.as.empty() ? spec.name : entry.as;
   method.description = spec.description;
-  method.fidelity = std::string(to_string(spec.fidelity));
+  method.fidelity = std::string(config::to_string(spec.fidelity));
   method.source = spec.source;
   method.codec = spec.codec;
   method.mark = mark;
@@ -140,7 +140,7 @@ Method resolve_method(const MethodEntry& entry, const Mark& mark, const Experime
 }
 
 std::string default_task_name(const TaskSpec& task) {
-  if (task.task == "perplexity") return fmt::format("perplexity-{}", to_string(task.mode));
+  if (task.task == "perplexity") return fmt::format("perplexity-{}", config::to_string(task.mode));
   if (task.task == "needle") return task.kind;
   return task.task;
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/artifact/store.h"
+#include "core/common/progress.h"
 #include "pipeline/experiment.h"
 #include "pipeline/results.h"
 

@@ -11,6 +11,9 @@
 
 #include "core/common/hash.h"
 #include "core/common/simd.h"
+#include "core/model/decoder.h"
+#include "core/model/load.h"
+#include "eval/task.h"
 #include "pipeline/paths.h"
 
 namespace vi::pipeline {
@@ -34,7 +37,7 @@ const eval::TaskLibrary& Session::tasks() const {
 std::string Session::simd() const { return std::string(simd_name(best_simd())); }
 
 Json Session::compute_fields() const {
-  return Json{{"device", to_string(device_)}, {"dtype", to_string(plan_.model.dtype)}, {"simd", simd()}};
+  return Json{{"device", config::to_string(device_)}, {"dtype", config::to_string(plan_.model.dtype)}, {"simd", simd()}};
 }
 
 std::string Session::machine() const {
@@ -48,7 +51,7 @@ std::string Session::machine() const {
   return "unknown";
 }
 
-std::string Session::device_name() const { return fmt::format("{} ({})", to_string(device_), simd()); }
+std::string Session::device_name() const { return fmt::format("{} ({})", config::to_string(device_), simd()); }
 
 const std::string& Session::weights_sha256() {
   if (weights_sha256_.empty()) {

@@ -7,12 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "core/codec/codec.h"
-#include "core/model/decoder.h"
-#include "core/model/load.h"
-#include "eval/task.h"
 #include "pipeline/experiment.h"
 #include "pipeline/terminal.h"
+
+namespace vi::model {
+class Decoder;
+struct Model;
+}  // namespace vi::model
+namespace vi::eval {
+class TaskLibrary;
+}
 
 namespace vi::pipeline {
 

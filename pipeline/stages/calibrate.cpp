@@ -1,6 +1,7 @@
 // calibrate: kv_samples.h5 -> transform.h5 (VecInfer section 3.2: smooth scales from calibration samples).
 #include "core/codec/codec_io.h"
 #include "core/transform/calibrate.h"
+#include "core/common/interrupt.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"

@@ -9,6 +9,8 @@
 #include "core/common/interrupt.h"
 #include "core/common/rng.h"
 #include "eval/modes.h"
+#include "core/model/decoder.h"
+#include "core/model/load.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"

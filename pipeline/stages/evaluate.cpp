@@ -15,6 +15,9 @@
 #include "eval/perplexity.h"
 #include "eval/predictions.h"
 #include "eval/truncate.h"
+#include "core/model/decoder.h"
+#include "core/model/load.h"
+#include "eval/task.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/stages.h"
 
@@ -164,7 +167,7 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task, const std:
   // Of the mean log-loss over windows, carried through exp().
   metrics["stderr"] = scores.size() < 2 ? Json(nullptr)
                                         : Json(perplexity * std::sqrt(std::max(0.0, square / n - mean * mean) / (n - 1)));
-  metrics["mode"] = to_string(task.mode);
+  metrics["mode"] = config::to_string(task.mode);
   metrics["protocol"] = Json{{"window", task.window}, {"windows", scores.size()}};
   if (task.mode == Mode::window) {
     metrics["protocol"]["recent"] = codec->spec().window.recent;
@@ -349,7 +352,7 @@ void evaluate_benchmark(StageContext& context, const TaskSpec& spec, const std::
   metrics["metric"] = task.metric;
   metrics["skipped"] = documents.skipped.size();
   metrics["protocol"] = Json{{"max_length", limit}, {"prompt_limit", prompt_limit}, {"max_new_tokens", new_tokens},
-                             {"truncation", to_string(task.truncation)}, {"chat_template", task.chat_template},
+                             {"truncation", config::to_string(task.truncation)}, {"chat_template", task.chat_template},
                              {"limit", spec.limit}};
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/artifact/contracts.h"
 #include "core/codec/codec_io.h"
+#include "core/common/interrupt.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"
