@@ -66,7 +66,7 @@ class Builder {
     node.fields = Json{{"seq_len", spec.seq_len}, {"sequences", spec.sequences}, {"tokens", spec.tokens},
                        {"probes", spec.probes}, {"seed", spec.seed}, {"field", spec.field},
                        {"tap", "post_rope"}, {"compute", session_.compute_fields()}};
-    node.files["weights"] = session_.weights_sha256();
+    node.files["model"] = session_.model_sha256();
     for (std::size_t i = 0; i < spec.files.size(); ++i)
       node.files[fmt::format("text_{}", i)] = session_.file_sha256(spec.files[i]);
     node.code = run_dump;
@@ -134,7 +134,7 @@ class Builder {
     node.fields = Json{{"codec", config::to_json(method.codec)}, {"task", settings},
                        {"task_version", session_.task_version(task)}, {"max_length", plan_.model.max_length},
                        {"compute", session_.compute_fields()}};
-    node.files["weights"] = session_.weights_sha256();
+    node.files["model"] = session_.model_sha256();
     const std::vector<std::string> files = session_.task_files(task);
     for (std::size_t i = 0; i < files.size(); ++i)
       node.files[fmt::format("data_{}", i)] = session_.file_sha256(files[i]);

@@ -55,19 +55,20 @@ std::string Session::device_name() const { return fmt::format("{} ({})", config:
 
 const std::string& Session::weights_sha256() {
   if (weights_sha256_.empty()) {
-    const std::vector<fs::path> files = model().weights->files();
-    if (files.size() == 1) {
-      weights_sha256_ = file_sha256(files.front().string());
-    } else {
-      std::string all;
-      for (const fs::path& file : files) all += file_sha256(file.string());
-      weights_sha256_ = sha256_hex(all);
-    }
+    weights_sha256_ = model().weights->sha256();
     if (!plan_.model.sha256.empty() && plan_.model.sha256 != weights_sha256_)
       fail<ContractError>("{}: the weights' sha256 is {}, the model's YAML expects {}", plan_.model.path, weights_sha256_,
                           plan_.model.sha256);
   }
   return weights_sha256_;
+}
+
+std::string Session::model_sha256() {
+  std::string all = weights_sha256();
+  if (fs::is_directory(plan_.model.path))
+    for (const char* name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+      if (const fs::path file = fs::path(plan_.model.path) / name; fs::exists(file)) all += fmt::format(" {} {}", name, file_sha256(file.string()));
+  return all.size() == 64 ? all : sha256_hex(all);
 }
 
 std::int64_t Session::weights_bytes() const {

@@ -34,6 +34,7 @@ class Session {
   std::string simd() const;
   std::string machine() const;                  // CPU name and cores: only `profile` depends on it
   const std::string& weights_sha256();          // checked against the model's YAML
+  std::string model_sha256();                   // of weights, configuration and tokenizer
   std::string file_sha256(const std::string& path);
   std::vector<std::string> task_files(const TaskSpec& task) const;  // whose contents the task reads
   int task_version(const TaskSpec& task) const;

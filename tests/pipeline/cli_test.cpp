@@ -1,0 +1,216 @@
+// The command line as users meet it: exit codes, one-line messages, caching, Ctrl-C and kills.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fstream>
+#include <regex>
+
+#include "core/common/json.h"
+#include "core/common/rng.h"
+#include "tests/support/process.h"
+#include "tests/support/tiny_model.h"
+
+namespace vi::test {
+namespace {
+namespace fs = std::filesystem;
+
+void write(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+
+constexpr const char* kExperiment = R"(experiment: tiny
+model: {name: tiny, path: model}
+calibration: {files: [calibration.txt], seq_len: 128, sequences: 3, tokens: 300, probes: 16}
+codebook: {iterations: 5, max_points: 4096}
+methods:
+  - fp16
+  - {method: vecinfer-2, codec: {window: {recent: 32}}}
+  - {method: kivi-2, codec: {window: {recent: 32}}}
+evaluate:
+  - {task: perplexity, mode: window, files: [test.txt], window: 128, count: 2}
+  - {task: perplexity, mode: stream, files: [test.txt], window: 96, prefill: 40, count: 1}
+)";
+
+class Cli : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    write_tiny_model(folder() / "model");
+    write_text(folder() / "calibration.txt", 900, 11);
+    write_text(folder() / "test.txt", 900, 12);
+    write(folder() / "tiny.yaml", kExperiment);
+  }
+  const fs::path& folder() const { return scratch_.path(); }
+  Finished vi(std::vector<std::string> arguments) const { return run_vecinfer(arguments, folder()); }
+  void expect_failure(const Finished& got, int code, const std::string& part) const {
+    EXPECT_EQ(got.code, code) << got.err;
+    EXPECT_NE(got.err.find(part), std::string::npos) << got.err;
+    EXPECT_EQ(std::count(got.err.begin(), got.err.end(), '\n'), 1) << got.err;
+  }
+  Scratch scratch_;
+};
+
+TEST_F(Cli, RunsTwiceTheSecondTimeFromTheStore) {
+  const Finished first = vi({"run", "tiny.yaml", "--store", "store"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  for (const char* word : {"fp16", "vecinfer-2", "kivi-2", "perplexity-window", "perplexity-stream"})
+    EXPECT_NE(first.out.find(word), std::string::npos) << first.out;
+  const auto before = snapshot(folder() / "store");
+  const Finished second = vi({"run", "tiny.yaml", "--store", "store"});
+  EXPECT_EQ(second.code, 0) << second.err;
+  EXPECT_EQ(second.out, first.out);
+  EXPECT_NE(second.err.find("all stages were cached"), std::string::npos) << second.err;
+  EXPECT_EQ(snapshot(folder() / "store"), before);
+  const Finished status = vi({"status", "tiny.yaml", "--store", "store"});
+  EXPECT_EQ(status.out.find("miss"), std::string::npos) << status.out;
+  EXPECT_EQ(vi({"verify", "--store", "store"}).code, 0);
+  // Another store, another folder: the same bytes.
+  const Finished other = run_vecinfer({"run", (folder() / "tiny.yaml").string(), "--store", (folder() / "other").string()}, "/");
+  ASSERT_EQ(other.code, 0) << other.err;
+  EXPECT_TRUE(snapshot(folder() / "other") == before);
+  // One result line a (method, task), with the whole schema.
+  int lines = 0;
+  for_each_json_line(folder() / "store" / "results.jsonl", [&](std::int64_t, const Json& line) {
+    ++lines;
+    for (const char* key : {"experiment", "model", "method", "key_bits", "value_bits", "bits_total", "bits_at", "codebook_bytes",
+                            "mode", "task", "task_version", "metric", "score", "n", "stderr", "seed", "config_sha256", "git", "device"})
+      EXPECT_TRUE(line.contains(key)) << key;
+  });
+  EXPECT_EQ(lines, 6);
+}
+
+TEST_F(Cli, StatusNamesTheSettingThatDiffers) {
+  ASSERT_EQ(vi({"run", "tiny.yaml", "--store", "store"}).code, 0);
+  const Finished status = vi({"status", "tiny.yaml", "--store", "store", "--set", "calibration.seed=5"});
+  EXPECT_EQ(status.code, 0) << status.err;
+  EXPECT_NE(status.out.find("miss  dump"), std::string::npos) << status.out;
+  EXPECT_NE(status.out.find("seed"), std::string::npos) << status.out;
+}
+
+TEST_F(Cli, WrongConfigurationIsOneLineAndExitCode2) {
+  write(folder() / "key.yaml", std::string(kExperiment) + "metods: []\n");
+  expect_failure(vi({"run", "key.yaml"}), 2, "key.yaml:12:9: unknown key 'metods' (did you mean 'methods'?)");
+  expect_failure(vi({"run", "tiny.yaml", "--set", "calibration.tokens=many"}), 2, "expected a whole number, not 'many'");
+  expect_failure(vi({"run", "tiny.yaml", "--set", "methods.1.codec.key.code={kind: vector, dsub: 5}"}), 2, "dsub");
+  expect_failure(vi({"run", "tiny.yaml", "--set", "methods.1.codec.key.code={kind: vector, bits: 17}"}), 2, "17");
+  expect_failure(vi({"run", "tiny.yaml", "--set", "methods.1.method=vecinfre-2"}), 2, "did you mean 'vecinfer-2'?");
+  expect_failure(vi({"run", "nothing.yaml"}), 2, "nothing.yaml");
+  expect_failure(vi({"stage", "dmup", "tiny.yaml"}), 2, "did you mean 'dump'?");
+  expect_failure(vi({"run", "tiny.yaml", "--set", "evaluate.0.window=1"}), 2, "window 1 is below 2");
+  EXPECT_EQ(vi({"rum", "tiny.yaml"}).code, 2);
+  EXPECT_EQ(vi({}).code, 2);
+}
+
+TEST_F(Cli, CalibratingOnTheEvaluationTextIsRefusedUnlessSaid) {
+  expect_failure(vi({"run", "tiny.yaml", "--store", "store", "--set", "calibration.files=[test.txt]"}), 2, "allow_leak");
+  const Finished leak = vi({"run", "tiny.yaml", "--store", "store", "--set", "calibration.files=[test.txt]", "--set", "calibration.allow_leak=true"});
+  ASSERT_EQ(leak.code, 0) << leak.err;
+  for_each_json_line(folder() / "store" / "results.jsonl",
+                     [&](std::int64_t, const Json& line) { EXPECT_TRUE(line.at("leak").get<bool>()); });
+}
+
+TEST_F(Cli, BadInputFilesAreExitCode3) {
+  expect_failure(vi({"run", "tiny.yaml", "--store", "s", "--set", "evaluate.0.files=[missing.txt]"}), 3, "missing.txt");
+  write(folder() / "short.txt", "too short");
+  expect_failure(vi({"run", "tiny.yaml", "--store", "s", "--set", "calibration.files=[short.txt]"}), 3, "short.txt");
+  write(folder() / "bad.txt", "caf\xe9 is not UTF-8");
+  expect_failure(vi({"tokenize", "--model", "model", "--text-file", "bad.txt"}), 3, "bad.txt");
+  const auto size = fs::file_size(folder() / "model" / "model.safetensors");
+  fs::resize_file(folder() / "model" / "model.safetensors", size / 2);
+  expect_failure(vi({"run", "tiny.yaml", "--store", "s"}), 3, "model.safetensors");
+  write(folder() / "cut.gguf", std::string("GGUF\3\0\0\0\xff\xff", 10));
+  expect_failure(vi({"logits", "--model", "cut.gguf", "--ids", "1"}), 3, "cut.gguf");
+}
+
+TEST_F(Cli, NoGpuIsExitCode4) { expect_failure(vi({"run", "tiny.yaml", "--device", "cuda"}), 4, "cuda"); }
+
+TEST_F(Cli, DamageIsFoundByVerifyAndNeverRead) {
+  ASSERT_EQ(vi({"run", "tiny.yaml", "--store", "store"}).code, 0);
+  for (const auto& entry : fs::recursive_directory_iterator(folder() / "store" / "codebook"))
+    if (entry.path().filename() == "codebook.h5") {
+      std::fstream file(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
+      file.seekp(-1, std::ios::end);
+      file.put('\x5a');
+    }
+  const Finished verify = vi({"verify", "--store", "store"});
+  EXPECT_EQ(verify.code, 3);
+  EXPECT_NE(verify.out.find("codebook/"), std::string::npos) << verify.out;
+  // A run that needs the damaged file says so instead of using it.
+  expect_failure(vi({"run", "tiny.yaml", "--store", "store", "--set", "evaluate.0.window=100"}), 3, "codebook.h5");
+}
+
+TEST_F(Cli, InterruptIsExitCode130AndResumes) {
+  int interrupted = 0;
+  for (const int ms : {60, 120, 240, 480, 900}) {
+    const Finished got = run_vecinfer({"run", "tiny.yaml", "--store", "store"}, folder(), std::chrono::milliseconds(ms), SIGINT);
+    EXPECT_TRUE(got.code == 130 || got.code == 0) << got.code << got.err;
+    interrupted += got.code == 130;
+  }
+  const Finished last = vi({"run", "tiny.yaml", "--store", "store"});
+  EXPECT_EQ(last.code, 0) << last.err;
+}
+
+TEST_F(Cli, KilledAtRandomMomentsEndsInTheSameBytes) {
+  const auto begun = std::chrono::steady_clock::now();
+  ASSERT_EQ(vi({"run", "tiny.yaml", "--store", "whole"}).code, 0);
+  const auto took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begun);
+  Rng rng(2026);
+  int killed = 0;
+  for (int i = 0; i < 25; ++i) {
+    const auto after = std::chrono::microseconds(1 + static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(took.count()))));
+    killed += run_vecinfer({"run", "tiny.yaml", "--store", "killed"}, folder(), after, SIGKILL).code == 128 + SIGKILL;
+    if (i % 5 == 4) fs::remove_all(folder() / "killed" / "evaluate");  // so that late stages are met again
+  }
+  EXPECT_GT(killed, 5);
+  const Finished last = vi({"run", "tiny.yaml", "--store", "killed"});
+  ASSERT_EQ(last.code, 0) << last.err;
+  auto expected = snapshot(folder() / "whole"), got = snapshot(folder() / "killed");
+  const auto unfinished = [](const auto& file) { return file.first.find(".tmp.") != std::string::npos; };
+  std::erase_if(got, unfinished);
+  EXPECT_TRUE(got == expected) << got.size() << " files, expected " << expected.size();
+}
+
+TEST_F(Cli, TheNumberOfThreadsChangesNoByte) {
+  ASSERT_EQ(::setenv("OMP_NUM_THREADS", "1", 1), 0);
+  EXPECT_EQ(vi({"run", "tiny.yaml", "--store", "one"}).code, 0);
+  ASSERT_EQ(::setenv("OMP_NUM_THREADS", "3", 1), 0);
+  EXPECT_EQ(vi({"run", "tiny.yaml", "--store", "three"}).code, 0);
+  ::unsetenv("OMP_NUM_THREADS");
+  EXPECT_TRUE(snapshot(folder() / "one") == snapshot(folder() / "three"));
+}
+
+TEST_F(Cli, ExportsAndImportsACodec) {
+  ASSERT_EQ(vi({"run", "tiny.yaml", "--store", "store"}).code, 0);
+  const Finished out = vi({"export", "tiny.yaml", "codec.h5", "--store", "store"});
+  ASSERT_EQ(out.code, 0) << out.err;
+  ASSERT_EQ(vi({"stage", "dump", "tiny.yaml", "--store", "new"}).code, 0);
+  const Finished in = vi({"import", "tiny.yaml", "codec.h5", "--store", "new"});
+  ASSERT_EQ(in.code, 0) << in.err;
+  const Finished run = vi({"run", "tiny.yaml", "--store", "new"});
+  ASSERT_EQ(run.code, 0) << run.err;
+  fs::resize_file(folder() / "codec.h5", 1000);
+  expect_failure(vi({"import", "tiny.yaml", "codec.h5", "--store", "new"}), 3, "codec.h5");
+}
+
+TEST_F(Cli, TokenizeAndLogitsSpeakJson) {
+  write(folder() / "text.txt", "The cache\n");
+  const Finished ids = vi({"tokenize", "--model", "model", "--text-file", "text.txt"});
+  ASSERT_EQ(ids.code, 0) << ids.err;
+  EXPECT_EQ(parse_json(ids.out, "out").at("ids").size(), 10u);
+  write(folder() / "ids.json", ids.out);
+  const Finished text = vi({"tokenize", "--model", "model", "--decode", "--text-file", "ids.json"});
+  ASSERT_EQ(text.code, 0) << text.err;
+  EXPECT_EQ(parse_json(text.out, "out").at("text"), "The cache\n");
+  const Finished logits = vi({"logits", "--model", "model", "--ids", "1,2,3", "--top", "4"});
+  ASSERT_EQ(logits.code, 0) << logits.err;
+  EXPECT_EQ(parse_json(logits.out, "out").at("top").size(), 4u);
+}
+
+TEST_F(Cli, ListsEveryRegistry) {
+  const Finished list = vi({"list"});
+  EXPECT_EQ(list.code, 0) << list.err;
+  for (const char* word : {"dump", "vecinfer-2", "smollm2-135m-instruct", "longbench/qasper"})
+    EXPECT_NE(list.out.find(word), std::string::npos) << word;
+  EXPECT_EQ(vi({"list", "keys"}).code, 0);
+  expect_failure(vi({"list", "nonsense"}), 2, "nonsense");
+}
+
+}  // namespace
+}  // namespace vi::test
