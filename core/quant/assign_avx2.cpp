@@ -23,11 +23,15 @@ inline void finish(__m256 best, __m256i index, std::uint16_t* code, float* dista
   if (distance) *distance = d;
 }
 
-// Points [i, i + P) of the job; D = 0: any dsub.
+// Points [i, i + P) of the job, D = dsub known: the points' values stay broadcast.
 template <int D, int P>
 inline void run(const AssignJob& job, std::size_t i) {
-  const int d = D ? D : job.dsub;
-  const float* x = job.points + i * job.stride;
+  const float* points = job.points + i * job.stride;
+  __m256 x[P][D];
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+    for (int j = 0; j < D; ++j) x[p][j] = _mm256_broadcast_ss(points + p * job.stride + j);
   __m256 best[P];
   __m256i index[P];
 #pragma GCC unroll 8
@@ -37,35 +41,67 @@ inline void run(const AssignJob& job, std::size_t i) {
   }
   __m256i current = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256i eight = _mm256_set1_epi32(8);
-  for (int b = 0; b < job.blocks; ++b) {
-    for (int half = 0; half < 2; ++half) {
-      const float* c = job.table + static_cast<std::size_t>(b) * d * 16 + half * 8;
-      __m256 sum[P];
+  for (int half = 0; half < 2 * job.blocks; ++half) {
+    const float* c = job.table + static_cast<std::size_t>(half >> 1) * D * 16 + (half & 1) * 8;
+    __m256 sum[P];
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) sum[p] = _mm256_setzero_ps();
-      const auto add = [&](int j) __attribute__((always_inline)) {
-        const __m256 cj = _mm256_loadu_ps(c + j * 16);
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) {
-          const __m256 t = _mm256_sub_ps(cj, _mm256_broadcast_ss(x + p * job.stride + j));
-          sum[p] = _mm256_fmadd_ps(t, t, sum[p]);
-        }
-      };
-      if constexpr (D > 0) {
-#pragma GCC unroll 8
-        for (int j = 0; j < D; ++j) add(j);
-      } else {
-        for (int j = 0; j < d; ++j) add(j);
-      }
+    for (int j = 0; j < D; ++j) {
+      const __m256 cj = _mm256_loadu_ps(c + j * 16);
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
-        const __m256 less = _mm256_cmp_ps(sum[p], best[p], _CMP_LT_OQ);
-        best[p] = _mm256_blendv_ps(best[p], sum[p], less);
-        index[p] = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(index[p]),
-                                                        _mm256_castsi256_ps(current), less));
+        const __m256 t = _mm256_sub_ps(cj, x[p][j]);
+        sum[p] = j == 0 ? _mm256_mul_ps(t, t) : _mm256_fmadd_ps(t, t, sum[p]);
       }
-      current = _mm256_add_epi32(current, eight);
     }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const __m256 less = _mm256_cmp_ps(sum[p], best[p], _CMP_LT_OQ);
+      best[p] = _mm256_min_ps(sum[p], best[p]);  // a NaN distance leaves best
+      index[p] = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(index[p]),
+                                                      _mm256_castsi256_ps(current), less));
+    }
+    current = _mm256_add_epi32(current, eight);
+  }
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p)
+    finish(best[p], index[p], job.codes + (i + p) * job.code_stride,
+           job.distances ? job.distances + i + p : nullptr);
+}
+
+// The same for any dsub.
+template <int P>
+inline void run_any(const AssignJob& job, std::size_t i) {
+  const float* points = job.points + i * job.stride;
+  __m256 best[P];
+  __m256i index[P];
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    best[p] = _mm256_set1_ps(__builtin_inff());
+    index[p] = _mm256_setzero_si256();
+  }
+  __m256i current = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i eight = _mm256_set1_epi32(8);
+  for (int half = 0; half < 2 * job.blocks; ++half) {
+    const float* c = job.table + static_cast<std::size_t>(half >> 1) * job.dsub * 16 + (half & 1) * 8;
+    __m256 sum[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) sum[p] = _mm256_setzero_ps();
+    for (int j = 0; j < job.dsub; ++j) {
+      const __m256 cj = _mm256_loadu_ps(c + j * 16);
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        const __m256 t = _mm256_sub_ps(cj, _mm256_broadcast_ss(points + p * job.stride + j));
+        sum[p] = _mm256_fmadd_ps(t, t, sum[p]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const __m256 less = _mm256_cmp_ps(sum[p], best[p], _CMP_LT_OQ);
+      best[p] = _mm256_min_ps(sum[p], best[p]);  // a NaN distance leaves best
+      index[p] = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(index[p]),
+                                                      _mm256_castsi256_ps(current), less));
+    }
+    current = _mm256_add_epi32(current, eight);
   }
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p)
@@ -76,8 +112,13 @@ inline void run(const AssignJob& job, std::size_t i) {
 template <int D, int P>
 inline void all(const AssignJob& job) {
   std::size_t i = 0;
-  for (; i + P <= job.n; i += P) run<D, P>(job, i);
-  for (; i < job.n; ++i) run<D, 1>(job, i);
+  if constexpr (D > 0) {
+    for (; i + P <= job.n; i += P) run<D, P>(job, i);
+    for (; i < job.n; ++i) run<D, 1>(job, i);
+  } else {
+    for (; i + P <= job.n; i += P) run_any<P>(job, i);
+    for (; i < job.n; ++i) run_any<1>(job, i);
+  }
 }
 
 }  // namespace
