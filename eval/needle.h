@@ -1,5 +1,5 @@
-// Retrieval in long prompts, generated from a seed at a chosen length and depth: the passkey of KIVI and
-// LongChat, and RULER's needles, variable tracking and common words with its scoring.
+// Retrieval in long prompts, generated from a seed at a chosen length and depth: the passkey of
+// KIVI and LongChat, and RULER's needles, variable tracking and common words with its scoring.
 // Invariant: same spec, seed and token counter give the same bytes on every machine.
 #pragma once
 
@@ -26,16 +26,18 @@ enum class NeedleKind {
 constexpr auto enum_names(NeedleKind) {
   using enum NeedleKind;
   using namespace std::string_view_literals;
-  return std::array{std::pair{"passkey"sv, passkey},
-                    std::pair{"single"sv, single},
-                    std::pair{"multi_key"sv, multi_key},
-                    std::pair{"multi_value"sv, multi_value},
-                    std::pair{"multi_query"sv, multi_query},
-                    std::pair{"variable_tracking"sv, variable_tracking},
-                    std::pair{"common_words"sv, common_words}};
+  return std::array{
+      std::pair{"passkey"sv, passkey},          std::pair{"single"sv, single},
+      std::pair{"multi_key"sv, multi_key},      std::pair{"multi_value"sv, multi_value},
+      std::pair{"multi_query"sv, multi_query},  std::pair{"variable_tracking"sv, variable_tracking},
+      std::pair{"common_words"sv, common_words}};
 }
 
-enum class Haystack { noise, text, needles };  // needles: only other needles (RULER's niah_multikey_2 and 3)
+enum class Haystack {
+  noise,
+  text,
+  needles
+};  // needles: only other needles (RULER's niah_multikey_2 and 3)
 constexpr auto enum_names(Haystack) {
   using namespace std::string_view_literals;
   return std::array{std::pair{"noise"sv, Haystack::noise}, std::pair{"text"sv, Haystack::text},
@@ -45,23 +47,25 @@ constexpr auto enum_names(Haystack) {
 enum class NeedleValue { number, word, uuid };
 constexpr auto enum_names(NeedleValue) {
   using namespace std::string_view_literals;
-  return std::array{std::pair{"number"sv, NeedleValue::number}, std::pair{"word"sv, NeedleValue::word},
-                    std::pair{"uuid"sv, NeedleValue::uuid}};
+  return std::array{std::pair{"number"sv, NeedleValue::number},
+                    std::pair{"word"sv, NeedleValue::word}, std::pair{"uuid"sv, NeedleValue::uuid}};
 }
 
 struct NeedleSpec {
   NeedleKind kind = NeedleKind::passkey;
   Haystack haystack = Haystack::noise;
   NeedleValue key = NeedleValue::word, value = NeedleValue::number;
-  int keys = 1;     // needles with a key of their own, the asked ones included (multi_key, multi_query)
-  int values = 1;   // values of each key (multi_value)
-  int queries = 1;  // keys asked for (multi_query)
-  int chains = 1, hops = 4;                // variable_tracking
+  int keys =
+      1;  // needles with a key of their own, the asked ones included (multi_key, multi_query)
+  int values = 1;                                              // values of each key (multi_value)
+  int queries = 1;                                             // keys asked for (multi_query)
+  int chains = 1, hops = 4;                                    // variable_tracking
   int common = 10, common_repeats = 30, uncommon_repeats = 3;  // common_words
 
   template <class V>
   void visit(V& v) {
-    v("kind", kind, "passkey, single, multi_key, multi_value, multi_query, variable_tracking, common_words");
+    v("kind", kind,
+      "passkey, single, multi_key, multi_value, multi_query, variable_tracking, common_words");
     v("haystack", haystack, "noise (repeated sentences), text (a given file) or needles");
     v("key", key, "what keys are: number, word, uuid");
     v("value", value, "what values are: number, word, uuid");
@@ -80,27 +84,29 @@ struct NeedleSpec {
 struct NeedleCase {
   std::string prompt;
   std::vector<std::string> answers;
-  std::string answer_prefix;      // RULER: begins the model's turn; "" where there is none
-  std::int64_t tokens = 0;        // of prompt + answer_prefix
-  double depth = 0.0;             // 0 start .. 1 end, where the (first) asked needle lies; -1 if spread
+  std::string answer_prefix;  // RULER: begins the model's turn; "" where there is none
+  std::int64_t tokens = 0;    // of prompt + answer_prefix
+  double depth = 0.0;         // 0 start .. 1 end, where the (first) asked needle lies; -1 if spread
   std::uint64_t seed = 0;
-  int max_new_tokens = 0;         // RULER's limit for the kind
+  int max_new_tokens = 0;  // RULER's limit for the kind
 };
 
 using CountTokens = std::function<std::int64_t(std::string_view)>;
 
-// The longest prompt of at most `tokens` tokens. depth in [0, 1], or < 0 for depths drawn from the seed.
-// `text` is used where spec.haystack is text (whole sentences, from its start, repeated if short).
-// Error if not even the shortest prompt fits.
-NeedleCase make_needle(const NeedleSpec& spec, std::int64_t tokens, double depth, std::uint64_t seed,
-                       const CountTokens& count, std::string_view text = {});
+// The longest prompt of at most `tokens` tokens. depth in [0, 1], or < 0 for depths drawn from the
+// seed. `text` is used where spec.haystack is text (whole sentences, from its start, repeated if
+// short). Error if not even the shortest prompt fits.
+NeedleCase make_needle(const NeedleSpec& spec, std::int64_t tokens, double depth,
+                       std::uint64_t seed, const CountTokens& count, std::string_view text = {});
 
-// RULER: the share of the answers that stand in the prediction, letter case apart (string_match_all).
+// RULER: the share of the answers that stand in the prediction, letter case apart
+// (string_match_all).
 double score_needle_all(std::string_view prediction, const std::vector<std::string>& answers);
 // RULER: 1 if any answer stands in the prediction (string_match_part).
 double score_needle_part(std::string_view prediction, const std::vector<std::string>& answers);
 // passkey: the first run of digits of the prediction is the answer.
 double score_passkey(std::string_view prediction, const std::vector<std::string>& answers);
-double score_needle(NeedleKind kind, std::string_view prediction, const std::vector<std::string>& answers);
+double score_needle(NeedleKind kind, std::string_view prediction,
+                    const std::vector<std::string>& answers);
 
 }  // namespace vi::eval

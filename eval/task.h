@@ -1,5 +1,5 @@
-// A benchmark task is data: one versioned YAML under eval/tasks/<suite>/ names file, prompt, limits,
-// metric and stop rule. This header reads tasks, groups of tasks and their records.
+// A benchmark task is data: one versioned YAML under eval/tasks/<suite>/ names file, prompt,
+// limits, metric and stop rule. This header reads tasks, groups of tasks and their records.
 // Invariant: a record is either whole and valid or skipped, counted and named with file:line.
 #pragma once
 
@@ -22,24 +22,29 @@ enum class RecordFormat { longbench, math500, gsm8k, aime, amc };
 constexpr auto enum_names(RecordFormat) {
   return std::array{std::pair{"longbench"sv, RecordFormat::longbench},
                     std::pair{"math500"sv, RecordFormat::math500},
-                    std::pair{"gsm8k"sv, RecordFormat::gsm8k}, std::pair{"aime"sv, RecordFormat::aime},
-                    std::pair{"amc"sv, RecordFormat::amc}};
+                    std::pair{"gsm8k"sv, RecordFormat::gsm8k},
+                    std::pair{"aime"sv, RecordFormat::aime}, std::pair{"amc"sv, RecordFormat::amc}};
 }
 
 enum class Truncation { middle, none };  // none: a prompt longer than the model is an error
 constexpr auto enum_names(Truncation) {
-  return std::array{std::pair{"middle"sv, Truncation::middle}, std::pair{"none"sv, Truncation::none}};
+  return std::array{std::pair{"middle"sv, Truncation::middle},
+                    std::pair{"none"sv, Truncation::none}};
 }
 
 // What is done to the generated text before the metric sees it.
-enum class PostProcess { none, first_line };  // first_line: after leading newlines, up to the next one
+enum class PostProcess {
+  none,
+  first_line
+};  // first_line: after leading newlines, up to the next one
 constexpr auto enum_names(PostProcess) {
   return std::array{std::pair{"none"sv, PostProcess::none},
                     std::pair{"first_line"sv, PostProcess::first_line}};
 }
 
-// Beside the model's own end tokens. `last_token_of`: the last id of this text's encoding without special
-// tokens ends the generation (LongBench's rule for samsum); it may not be chosen before min_new_tokens.
+// Beside the model's own end tokens. `last_token_of`: the last id of this text's encoding without
+// special tokens ends the generation (LongBench's rule for samsum); it may not be chosen before
+// min_new_tokens.
 struct StopRule {
   std::string last_token_of;
   int min_new_tokens = 0;
@@ -54,7 +59,7 @@ struct StopRule {
 struct Sampling {
   double temperature = 0.0;  // 0: greedy
   double top_p = 1.0;
-  int samples = 1;           // generations a record; Pass@1 is their mean
+  int samples = 1;  // generations a record; Pass@1 is their mean
   template <class V>
   void visit(V& v) {
     v("temperature", temperature, "0 is greedy");
@@ -64,17 +69,17 @@ struct Sampling {
 };
 
 struct Task {
-  std::string name;         // "longbench/qasper": suite folder and file name, set by the loader
+  std::string name;  // "longbench/qasper": suite folder and file name, set by the loader
   int version = 0;
   std::string description;
-  std::string file;         // relative to the data folder
+  std::string file;  // relative to the data folder
   RecordFormat format = RecordFormat::longbench;
-  std::string language;     // en | zh | code
-  std::string prompt;       // {context}, {input}, ...: fields of the record
+  std::string language;  // en | zh | code
+  std::string prompt;    // {context}, {input}, ...: fields of the record
   int max_new_tokens = 0;
   bool chat_template = true;
   Truncation truncation = Truncation::middle;
-  std::string metric;       // a name of scorers/registry.h, or "math"
+  std::string metric;  // a name of scorers/registry.h, or "math"
   PostProcess post_process = PostProcess::none;
   StopRule stop;
   Sampling sampling;
@@ -132,9 +137,10 @@ class TaskLibrary {
 };
 
 struct Document {
-  std::int64_t index = 0;  // 0-based place among the file's lines that are not blank, bad ones included
-  std::string id;          // _id, unique_id, ... or the index
-  Json record;             // the whole line
+  std::int64_t index =
+      0;           // 0-based place among the file's lines that are not blank, bad ones included
+  std::string id;  // _id, unique_id, ... or the index
+  Json record;     // the whole line
   std::vector<std::string> answers;
   std::vector<std::string> all_classes;
   std::int64_t length = -1;  // LongBench's own word count, -1 if none
@@ -150,12 +156,14 @@ struct Documents {
   std::vector<SkippedRecord> skipped;
 };
 
-// The task's file under `folder`: folder/file, folder/e/file, folder/<suite>/file, folder/<suite>/e/file or
-// folder/data/file. ContractError naming the places if there is none.
+// The task's file under `folder`: folder/file, folder/e/file, folder/<suite>/file,
+// folder/<suite>/e/file or folder/data/file. ContractError naming the places if there is none.
 std::filesystem::path find_task_file(const Task& task, const std::filesystem::path& folder);
 
-// `limit` < 0: all. Bad records do not count towards the limit. ContractError only if the file cannot be read.
-Documents read_documents(const Task& task, const std::filesystem::path& file, std::int64_t limit = -1);
+// `limit` < 0: all. Bad records do not count towards the limit. ContractError only if the file
+// cannot be read.
+Documents read_documents(const Task& task, const std::filesystem::path& file,
+                         std::int64_t limit = -1);
 
 // The template filled from the record, byte for byte as Python's str.format(**record) does it.
 std::string render_prompt(const Task& task, const Document& document);

@@ -1,7 +1,7 @@
-// Middle truncation as LongBench's pred.py does it: of the token ids of the whole prompt (special tokens
-// included) the first and the last max/2 are kept and decoded back to text, special tokens dropped; the chat
-// template is applied to that text afterwards and the result is encoded anew. The text is the official
-// result; its own ids may differ from the ids that were kept.
+// Middle truncation as LongBench's pred.py does it: of the token ids of the whole prompt (special
+// tokens included) the first and the last max/2 are kept and decoded back to text, special tokens
+// dropped; the chat template is applied to that text afterwards and the result is encoded anew. The
+// text is the official result; its own ids may differ from the ids that were kept.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,7 @@ struct TruncatedPrompt {
 };
 
 // Keeps prompts of at most max_tokens; max_tokens >= 2 (an odd limit keeps max_tokens - 1).
-TruncatedPrompt truncate_middle(std::string_view prompt, std::int64_t max_tokens, const TextCodec& codec);
+TruncatedPrompt truncate_middle(std::string_view prompt, std::int64_t max_tokens,
+                                const TextCodec& codec);
 
 }  // namespace vi::eval
