@@ -61,7 +61,6 @@ class GgufFile final : public WeightFile {
   const T& get(std::string_view key, const char* expected) const;
 
   std::unique_ptr<MappedFile> map_;
-  std::vector<std::uint8_t> owned_;
   std::filesystem::path file_;
   std::map<std::string, GgufValue, std::less<>> metadata_;
   std::vector<Source> sources_;

@@ -1,5 +1,5 @@
 // safetensors, memory-mapped: one file, or a folder's shards with model.safetensors.index.json. Types F32,
-// F16, BF16; tensors of other types are left out of the list unless asked for (buffers of old files).
+// F16, BF16; tensors of other types (buffers of old files) are checked but left out of the list.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,6 @@ class SafetensorsFile final : public WeightFile {
   void adopt(const std::filesystem::path& path, std::vector<Entry> entries);
 
   std::vector<std::unique_ptr<MappedFile>> maps_;
-  std::vector<std::uint8_t> owned_;
   std::vector<std::filesystem::path> files_;
   std::vector<const std::uint8_t*> data_;  // parallel to tensors()
 };

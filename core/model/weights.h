@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <mutex>
 #include <span>
 #include <string>
@@ -58,7 +57,9 @@ class WeightFile {
   // Decodes one row of tensors()[index] into out [columns].
   virtual void decode_row(std::size_t index, std::int64_t row, float* out) const = 0;
   virtual std::vector<std::filesystem::path> files() const = 0;  // sorted by name
-  void set_tensors(const std::filesystem::path& path, std::vector<TensorInfo> tensors);  // duplicate: ContractError
+  // `tensors` sorted by name; ContractError for a name that stands twice.
+  void set_tensors(const std::filesystem::path& path, std::vector<TensorInfo> tensors);
+  std::vector<std::uint8_t> memory_;  // the bytes, where there is no file behind them
 
  private:
   std::filesystem::path path_;
