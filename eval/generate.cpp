@@ -32,7 +32,8 @@ std::string_view name(StopReason reason) {
 
 Generation generate(const model::Decoder& decoder, std::span<const std::int32_t> prompt,
                     cache::KvCache& cache, const GenerateSettings& settings) {
-  const std::int64_t context = settings.context > 0 ? settings.context : decoder.config().max_position;
+  const std::int64_t context =
+      settings.context > 0 ? settings.context : decoder.config().max_position;
   if (prompt.empty()) fail("an empty prompt");
   if (context > 0 && std::ssize(prompt) >= context)
     fail("a prompt of {} tokens: expected fewer than the context's {}", prompt.size(), context);
@@ -44,14 +45,15 @@ Generation generate(const model::Decoder& decoder, std::span<const std::int32_t>
   model::Sampler sampler(settings.sampler);
   DecodeAttention decode(cache);
   Generation out;
-  at::Tensor hidden = prefill(decoder, prompt, cache, settings).narrow(0, std::ssize(prompt) - 1, 1);
+  at::Tensor hidden =
+      prefill(decoder, prompt, cache, settings).narrow(0, std::ssize(prompt) - 1, 1);
   for (;;) {
     check_interrupt();
     const at::Tensor logits = decoder.logits(hidden).to(at::kCPU).contiguous();
     const bool early = std::ssize(out.ids) < settings.min_new_tokens;
-    const std::int32_t id =
-        sampler.next({logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())},
-                     early ? std::span<const std::int32_t>(banned) : std::span<const std::int32_t>());
+    const std::int32_t id = sampler.next(
+        {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())},
+        early ? std::span<const std::int32_t>(banned) : std::span<const std::int32_t>());
     if (holds(settings.end_ids, id)) {
       out.reason = StopReason::end_token;
       break;

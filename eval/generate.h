@@ -28,10 +28,10 @@ std::string_view name(StopReason reason);
 struct GenerateSettings {
   model::SamplerSettings sampler;
   int max_new_tokens = 128;
-  int min_new_tokens = 0;                     // no end or stop id is chosen before this many
-  std::vector<std::int32_t> end_ids;          // the model's end tokens
-  std::vector<std::int32_t> stop_ids;         // the task's: end the text too
-  std::int64_t context = 0;                   // prompt and text together at most; 0: the model's context
+  int min_new_tokens = 0;              // no end or stop id is chosen before this many
+  std::vector<std::int32_t> end_ids;   // the model's end tokens
+  std::vector<std::int32_t> stop_ids;  // the task's: end the text too
+  std::int64_t context = 0;            // prompt and text together at most; 0: the model's context
   // Called after each token with the text so far; true ends the text (stop strings): task_stop.
   std::function<bool(std::span<const std::int32_t>)> stop;
   // > 0: `chunked` prefill of this many tokens (codec needed); 0: exact prefill.
@@ -44,8 +44,8 @@ struct Generation {
   StopReason reason = StopReason::max_new_tokens;
 };
 
-// The cache is reset first and holds prompt and text afterwards (its last token apart). Interrupts are
-// checked once a token. Error if the prompt is empty or does not leave room for one token.
+// The cache is reset first and holds prompt and text afterwards (its last token apart). Interrupts
+// are checked once a token. Error if the prompt is empty or does not leave room for one token.
 Generation generate(const model::Decoder& decoder, std::span<const std::int32_t> prompt,
                     cache::KvCache& cache, const GenerateSettings& settings);
 

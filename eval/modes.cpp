@@ -32,7 +32,8 @@ struct Rows {
 
 using Coders = std::function<const codec::HeadCoder*(int head)>;
 
-// The rows [from, n) of each head as its coder gives them back; the rows before are left as they are.
+// The rows [from, n) of each head as its coder gives them back; the rows before are left as they
+// are.
 at::Tensor reconstruct(const at::Tensor& rows, std::int64_t from, const Coders& coder_of) {
   at::Tensor out = rows.clone();
   const std::int64_t heads = rows.size(0), n = rows.size(1), d = rows.size(2);
@@ -49,7 +50,8 @@ at::Tensor reconstruct(const at::Tensor& rows, std::int64_t from, const Coders& 
       const std::int64_t head = task / blocks, first = from + task % blocks * step;
       const std::int64_t at = (head * n + first) * d;
       coder_of(static_cast<int>(head))
-          ->reconstruct(source + at, static_cast<std::size_t>(std::min(step, n - first)), target + at);
+          ->reconstruct(source + at, static_cast<std::size_t>(std::min(step, n - first)),
+                        target + at);
     } catch (...) {
 #pragma omp critical(vi_eval_reconstruct)
       if (!error) error = std::current_exception();
@@ -61,8 +63,8 @@ at::Tensor reconstruct(const at::Tensor& rows, std::int64_t from, const Coders& 
 
 using Ends = std::vector<std::int64_t>;
 
-// Attention of a whole prompt, of which row i sees token j reconstructed where sinks <= j < end[i]. A side
-// without a coder stays exact.
+// Attention of a whole prompt, of which row i sees token j reconstructed where sinks <= j < end[i].
+// A side without a coder stays exact.
 at::Tensor attend_prompt(int layer, const Rows& rows, const codec::Codec* codec, std::int64_t sinks,
                          const Ends& key_end, const Ends& value_end) {
   model::AttentionInput in;
@@ -110,36 +112,38 @@ void append_all(cache::KvCache& cache, int layer, const Rows& rows) {
 
 }  // namespace
 
-at::Tensor ExactAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                  std::int64_t first) {
+at::Tensor ExactAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
+                                  const at::Tensor& v, std::int64_t first) {
   expect_start(first, "exact");
   return attend_prompt(layer, Rows(q, k, v), nullptr, 0, {}, {});
 }
 
-at::Tensor AllAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                std::int64_t first) {
+at::Tensor AllAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
+                                const at::Tensor& v, std::int64_t first) {
   expect_start(first, "all");
   const Ends ends = sliding_ends(q.size(1), 0);
   return attend_prompt(layer, Rows(q, k, v), codec_.get(), 0, ends, ends);
 }
 
 WindowAttention::WindowAttention(std::shared_ptr<const codec::Codec> codec)
-    : codec_(std::move(codec)), recent_(codec_->spec().window.recent), sinks_(codec_->spec().window.sinks) {}
+    : codec_(std::move(codec)),
+      recent_(codec_->spec().window.recent),
+      sinks_(codec_->spec().window.sinks) {}
 
 WindowAttention::WindowAttention(std::shared_ptr<const codec::Codec> codec, int recent, int sinks)
     : codec_(std::move(codec)), recent_(recent), sinks_(sinks) {
   VI_CHECK(recent >= 0 && sinks >= 0, "a window of {} recent and {} first tokens", recent, sinks);
 }
 
-at::Tensor WindowAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                   std::int64_t first) {
+at::Tensor WindowAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
+                                   const at::Tensor& v, std::int64_t first) {
   expect_start(first, "window");
   const Ends ends = sliding_ends(q.size(1), recent_);
   return attend_prompt(layer, Rows(q, k, v), codec_.get(), sinks_, ends, ends);
 }
 
-at::Tensor PrefillAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                    std::int64_t first) {
+at::Tensor PrefillAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
+                                    const at::Tensor& v, std::int64_t first) {
   expect_start(first, "prefill");
   VI_CHECK(cache_.len(layer) == 0, "prefill into a cache of {} tokens", cache_.len(layer));
   const Rows rows(q, k, v);
@@ -175,8 +179,8 @@ at::Tensor ChunkedPrefillAttention::attend(int layer, const at::Tensor& q, const
   return out;
 }
 
-at::Tensor DecodeAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                   std::int64_t first) {
+at::Tensor DecodeAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
+                                   const at::Tensor& v, std::int64_t first) {
   VI_CHECK(cache_.len(layer) == first, "decode at position {} on a cache of {} tokens", first,
            cache_.len(layer));
   const Rows rows(q, k, v);
@@ -193,8 +197,8 @@ at::Tensor DecodeAttention::attend(int layer, const at::Tensor& q, const at::Ten
   return out.to(rows.options);
 }
 
-at::Tensor DumpAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                 std::int64_t first) {
+at::Tensor DumpAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
+                                 const at::Tensor& v, std::int64_t first) {
   expect_start(first, "dump");
   see_(layer, q, k, v);
   return attend_prompt(layer, Rows(q, k, v), nullptr, 0, {}, {});

@@ -1,6 +1,6 @@
-// What the decoder's attention sees: the exact keys and values, their reconstruction by a codec, a cache.
-// Each mode is one AttentionHook; its name stands in every result line. One softmax covers exact and
-// reconstructed tokens. Heads work on f32 rows, whatever the model's type.
+// What the decoder's attention sees: the exact keys and values, their reconstruction by a codec, a
+// cache. Each mode is one AttentionHook; its name stands in every result line. One softmax covers
+// exact and reconstructed tokens. Heads work on f32 rows, whatever the model's type.
 #pragma once
 
 #include <cstdint>
@@ -31,9 +31,9 @@ class AllAttention final : public model::AttentionHook {
   std::shared_ptr<const codec::Codec> codec_;
 };
 
-// `window`: each query sees its newest `recent` tokens (its own included) and the first `sinks` tokens
-// exactly, the rest reconstructed; a sliding window for every method. Tokens are coded from the first one
-// after the sinks on, as the cache codes them. first must be 0.
+// `window`: each query sees its newest `recent` tokens (its own included) and the first `sinks`
+// tokens exactly, the rest reconstructed; a sliding window for every method. Tokens are coded from
+// the first one after the sinks on, as the cache codes them. first must be 0.
 class WindowAttention final : public model::AttentionHook {
  public:
   explicit WindowAttention(std::shared_ptr<const codec::Codec> codec);  // recent, sinks of its spec
@@ -58,12 +58,13 @@ class PrefillAttention final : public model::AttentionHook {
   cache::KvCache& cache_;
 };
 
-// `chunked` prefill: the prompt in chunks of `chunk` tokens; a chunk's queries see their own chunk exactly
-// and of earlier chunks what the cache would give back: coded tokens reconstructed, the cache's exact window
-// and sinks exactly. Keys and values are appended to the cache.
+// `chunked` prefill: the prompt in chunks of `chunk` tokens; a chunk's queries see their own chunk
+// exactly and of earlier chunks what the cache would give back: coded tokens reconstructed, the
+// cache's exact window and sinks exactly. Keys and values are appended to the cache.
 class ChunkedPrefillAttention final : public model::AttentionHook {
  public:
-  ChunkedPrefillAttention(std::shared_ptr<const codec::Codec> codec, cache::KvCache& cache, int chunk);
+  ChunkedPrefillAttention(std::shared_ptr<const codec::Codec> codec, cache::KvCache& cache,
+                          int chunk);
   at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     std::int64_t first) override;
 
@@ -73,8 +74,8 @@ class ChunkedPrefillAttention final : public model::AttentionHook {
   std::int64_t chunk_;
 };
 
-// Decode: each new token is appended to the cache, then attends to it. Several tokens in one call go one
-// after another. first must be the cache's length.
+// Decode: each new token is appended to the cache, then attends to it. Several tokens in one call
+// go one after another. first must be the cache's length.
 class DecodeAttention final : public model::AttentionHook {
  public:
   explicit DecodeAttention(cache::KvCache& cache) : cache_(cache) {}
@@ -85,11 +86,12 @@ class DecodeAttention final : public model::AttentionHook {
   cache::KvCache& cache_;
 };
 
-// Exact attention that shows each layer's q, k and v (of the model's type, valid during the call only) to
-// a callback: the dump stage. first must be 0.
+// Exact attention that shows each layer's q, k and v (of the model's type, valid during the call
+// only) to a callback: the dump stage. first must be 0.
 class DumpAttention final : public model::AttentionHook {
  public:
-  using See = std::function<void(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+  using See =
+      std::function<void(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
   explicit DumpAttention(See see) : see_(std::move(see)) {}
   at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     std::int64_t first) override;

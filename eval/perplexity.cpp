@@ -25,21 +25,24 @@ WindowScore sum(const std::vector<double>& nll) {
   WindowScore score;
   for (const double x : nll) score.nll += x;
   score.tokens = std::ssize(nll);
-  if (!std::isfinite(score.nll)) fail("a window's log-loss is {}: the model's numbers overflow", score.nll);
+  if (!std::isfinite(score.nll))
+    fail("a window's log-loss is {}: the model's numbers overflow", score.nll);
   return score;
 }
 
-// Teacher forcing knows every token beforehand, so the decoder may take all of them through a layer at
-// once: rows do not depend on each other, and in each layer the hook appends and attends token by token,
-// just as single steps would. The bytes are those of single steps (tests/eval/modes_test.cpp).
+// Teacher forcing knows every token beforehand, so the decoder may take all of them through a layer
+// at once: rows do not depend on each other, and in each layer the hook appends and attends token
+// by token, just as single steps would. The bytes are those of single steps
+// (tests/eval/modes_test.cpp).
 WindowScore stream(const model::Decoder& decoder, Ids window, std::int64_t prefill,
                    const std::shared_ptr<const codec::Codec>& codec) {
   const model::ModelConfig& c = decoder.config();
-  const auto cache = is_exact(codec.get())
-                         ? cache::make_dense_cache(c.n_layers, c.n_q_heads, c.n_kv_heads, c.head_dim)
-                         : cache::make_coded_cache(codec, c.n_q_heads);
+  const auto cache = is_exact(codec.get()) ? cache::make_dense_cache(c.n_layers, c.n_q_heads,
+                                                                     c.n_kv_heads, c.head_dim)
+                                           : cache::make_coded_cache(codec, c.n_q_heads);
   PrefillAttention prefill_hook(*cache);
-  const at::Tensor before = decoder.forward(window.first(static_cast<std::size_t>(prefill)), 0, prefill_hook);
+  const at::Tensor before =
+      decoder.forward(window.first(static_cast<std::size_t>(prefill)), 0, prefill_hook);
   const auto rest = window.subspan(static_cast<std::size_t>(prefill));
   std::vector<double> nll = decoder.nll(before.narrow(0, prefill - 1, 1), rest.first(1));
   DecodeAttention decode_hook(*cache);
@@ -68,12 +71,14 @@ std::vector<Ids> text_windows(Ids ids, const PerplexitySettings& settings) {
   return out;
 }
 
-WindowScore score_window(const model::Decoder& decoder, Ids window, const PerplexitySettings& settings,
+WindowScore score_window(const model::Decoder& decoder, Ids window,
+                         const PerplexitySettings& settings,
                          std::shared_ptr<const codec::Codec> codec) {
   const auto n = std::ssize(window);
   VI_CHECK(n >= 2, "a window of {} tokens", n);
   if (settings.mode == PerplexityMode::stream) {
-    VI_CHECK(settings.prefill >= 1 && settings.prefill < n, "prefill {} of {} tokens", settings.prefill, n);
+    VI_CHECK(settings.prefill >= 1 && settings.prefill < n, "prefill {} of {} tokens",
+             settings.prefill, n);
     return stream(decoder, window, settings.prefill, codec);
   }
   const auto hook = make_hook(settings.mode, std::move(codec));

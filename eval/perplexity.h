@@ -16,8 +16,9 @@
 namespace vi::eval {
 
 // all     every key and value reconstructed inside the forward, the query's own included
-// window  each query sees its newest `recent` and the first `sinks` tokens exactly, the rest reconstructed
-// stream  `prefill` tokens exactly, then true token-by-token decode on the coded cache with its flush rule
+// window  each query sees its newest `recent` and the first `sinks` tokens exactly, the rest
+// reconstructed stream  `prefill` tokens exactly, then true token-by-token decode on the coded
+// cache with its flush rule
 enum class PerplexityMode { all, window, stream };
 constexpr auto enum_names(PerplexityMode) {
   using P = std::pair<std::string_view, PerplexityMode>;
@@ -49,10 +50,11 @@ struct WindowScore {
 std::vector<std::span<const std::int32_t>> text_windows(std::span<const std::int32_t> ids,
                                                         const PerplexitySettings& settings);
 
-// One window. codec == nullptr, or one that is exact on both sides, gives full precision (mode `stream`
-// then decodes on a dense cache).
+// One window. codec == nullptr, or one that is exact on both sides, gives full precision (mode
+// `stream` then decodes on a dense cache).
 WindowScore score_window(const model::Decoder& decoder, std::span<const std::int32_t> window,
-                         const PerplexitySettings& settings, std::shared_ptr<const codec::Codec> codec);
+                         const PerplexitySettings& settings,
+                         std::shared_ptr<const codec::Codec> codec);
 
 // exp(sum nll / sum tokens); Error if nothing was scored.
 double perplexity(std::span<const WindowScore> scores);

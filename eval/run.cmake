@@ -2,4 +2,4 @@
 vi_library(vi_eval_run
   SOURCES modes.cpp perplexity.cpp generate.cpp
   DEPS vi_model vi_cache vi_codec
-  PRIVATE_DEPS vi_model_kernels OpenMP::OpenMP_CXX)
+  PRIVATE_DEPS OpenMP::OpenMP_CXX)

@@ -30,7 +30,8 @@ void check_hidden(const ModelConfig& config, const at::Tensor& hidden) {
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& config, const WeightFile& weights, const DecoderOptions& options)
+Decoder::Decoder(const ModelConfig& config, const WeightFile& weights,
+                 const DecoderOptions& options)
     : engine_(make_engine(config, weights, options)) {}
 Decoder::~Decoder() = default;
 Decoder::Decoder(Decoder&& other) noexcept = default;
@@ -50,7 +51,8 @@ at::Tensor Decoder::forward(std::span<const std::int32_t> ids, std::int64_t firs
     fail("{} tokens: expected at most {}, the model's sliding attention window", first + n,
          c.sliding_window);
   if (n == 0)
-    return at::empty({0, c.hidden}, at::TensorOptions().dtype(options().dtype).device(options().device));
+    return at::empty({0, c.hidden},
+                     at::TensorOptions().dtype(options().dtype).device(options().device));
   return engine_->forward(ids, first, hook);
 }
 
@@ -59,9 +61,11 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) const {
   return engine_->logits(hidden);
 }
 
-std::vector<double> Decoder::nll(const at::Tensor& hidden, std::span<const std::int32_t> targets) const {
+std::vector<double> Decoder::nll(const at::Tensor& hidden,
+                                 std::span<const std::int32_t> targets) const {
   check_hidden(config(), hidden);
-  VI_CHECK(hidden.size(0) == std::ssize(targets), "{} rows, {} targets", hidden.size(0), targets.size());
+  VI_CHECK(hidden.size(0) == std::ssize(targets), "{} rows, {} targets", hidden.size(0),
+           targets.size());
   for (const std::int32_t id : targets)
     if (id < 0 || id >= config().vocab) fail("token id {}: expected 0..{}", id, config().vocab - 1);
   return engine_->nll(hidden, targets);

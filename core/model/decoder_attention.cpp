@@ -1,6 +1,7 @@
-// Causal attention of DecoderKernels. A task is a tile of query rows of one head: scores of the whole row
-// by panels of 16 keys, softmax, then the sum of values by ascending key. A panel that holds exact and
-// reconstructed tokens is done for both: scores are chosen per key, probabilities are split in two.
+// Causal attention of DecoderKernels. A task is a tile of query rows of one head: scores of the
+// whole row by panels of 16 keys, softmax, then the sum of values by ascending key. A panel that
+// holds exact and reconstructed tokens is done for both: scores are chosen per key, probabilities
+// are split in two.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -15,17 +16,19 @@ namespace vi::model {
 namespace {
 
 constexpr std::int64_t kLanes = lanes::kLanes;
-constexpr std::int64_t kKeyBlock = 256;           // keys whose panels stay in cache over a tile's rows
+constexpr std::int64_t kKeyBlock = 256;  // keys whose panels stay in cache over a tile's rows
 constexpr std::int64_t kScoreFloats = 128 << 10;  // scores of a tile
 
 const lanes::Table& table(Simd level) {
-  return level == Simd::avx512 ? lanes::avx512() : level == Simd::avx2 ? lanes::avx2() : lanes::scalar();
+  return level == Simd::avx512 ? lanes::avx512()
+         : level == Simd::avx2 ? lanes::avx2()
+                               : lanes::scalar();
 }
 
 std::int64_t round_up(std::int64_t x) { return (x + kLanes - 1) / kLanes * kLanes; }
 
-// Keys [n, d] as panels of 16 keys [n / 16][d][16], values [n, d] as rows padded to d16 columns and n16
-// rows: zeros beyond, which meet probabilities of zero.
+// Keys [n, d] as panels of 16 keys [n / 16][d][16], values [n, d] as rows padded to d16 columns and
+// n16 rows: zeros beyond, which meet probabilities of zero.
 struct PackedHeads {
   std::vector<float> keys, values;
   std::int64_t key_stride = 0, value_stride = 0;  // floats of a head
@@ -59,8 +62,8 @@ PackedHeads pack(const float* k, const float* v, int heads, std::int64_t n, int 
 // What the keys [lo, hi) are to the rows [r0, r1).
 enum class Kind { exact, coded, mixed };
 
-Kind classify(std::span<const std::int64_t> end, std::int64_t sinks, std::int64_t r0, std::int64_t r1,
-              std::int64_t lo, std::int64_t hi) {
+Kind classify(std::span<const std::int64_t> end, std::int64_t sinks, std::int64_t r0,
+              std::int64_t r1, std::int64_t lo, std::int64_t hi) {
   if (end.empty()) return Kind::exact;
   const auto [least, most] = std::minmax_element(end.begin() + r0, end.begin() + r1);
   if (std::max(lo, sinks) >= std::min(hi, *most)) return Kind::exact;
@@ -68,14 +71,19 @@ Kind classify(std::span<const std::int64_t> end, std::int64_t sinks, std::int64_
   return Kind::mixed;
 }
 
-bool is_coded(std::span<const std::int64_t> end, std::int64_t sinks, std::int64_t row, std::int64_t key) {
+bool is_coded(std::span<const std::int64_t> end, std::int64_t sinks, std::int64_t row,
+              std::int64_t key) {
   return key >= sinks && key < end[row];
 }
 
 class Tile {
  public:
   Tile(const lanes::Table& t, const AttentionInput& in, std::int64_t rows)
-      : t_(t), in_(in), d_(in.head_dim), d16_(round_up(in.head_dim)), stride_(round_up(in.n) + kLanes) {
+      : t_(t),
+        in_(in),
+        d_(in.head_dim),
+        d16_(round_up(in.head_dim)),
+        stride_(round_up(in.n) + kLanes) {
     query_.resize(static_cast<std::size_t>(rows * d_));
     scores_.resize(static_cast<std::size_t>(rows * stride_));
     out_.resize(static_cast<std::size_t>(rows * d16_));
@@ -94,7 +102,8 @@ class Tile {
     for (std::int64_t k0 = 0; k0 < r1; k0 += kKeyBlock)
       for (std::int64_t g = r0; g < r1; g += t_.rows)
         score(g, std::min<std::int64_t>(g + t_.rows, r1), r0, k0, keys, coded_keys);
-    for (std::int64_t g = r0; g < r1; g += t_.rows) normalise(g, std::min<std::int64_t>(g + t_.rows, r1), r0);
+    for (std::int64_t g = r0; g < r1; g += t_.rows)
+      normalise(g, std::min<std::int64_t>(g + t_.rows, r1), r0);
     for (std::int64_t k0 = 0; k0 < r1; k0 += kKeyBlock)
       for (std::int64_t g = r0; g < r1; g += t_.rows)
         mix(g, std::min<std::int64_t>(g + t_.rows, r1), r0, k0, values, coded_values);
@@ -113,14 +122,15 @@ class Tile {
     for (std::int64_t k = k0; k < std::min(k0 + kKeyBlock, g1); k += kLanes) {
       const std::int64_t hi = std::min(k + kLanes, g1);
       const Kind kind = classify(end, in_.range.sinks, g0, g1, k, hi);
-      t_.gemm(rows, q, 1, rows, (kind == Kind::coded ? coded_keys : keys) + k * d_, kLanes, d_, s + k,
-              stride_, false);
+      t_.gemm(rows, q, 1, rows, (kind == Kind::coded ? coded_keys : keys) + k * d_, kLanes, d_,
+              s + k, stride_, false);
       if (kind != Kind::mixed) continue;
       std::array<float, lanes::kMaxRows * kLanes> coded;
       t_.gemm(rows, q, 1, rows, coded_keys + k * d_, kLanes, d_, coded.data(), kLanes, false);
       for (int r = 0; r < rows; ++r)
         for (std::int64_t j = k; j < hi; ++j)
-          if (is_coded(end, in_.range.sinks, g0 + r, j)) s[r * stride_ + j] = coded[r * kLanes + j - k];
+          if (is_coded(end, in_.range.sinks, g0 + r, j))
+            s[r * stride_ + j] = coded[r * kLanes + j - k];
     }
   }
 
@@ -149,8 +159,8 @@ class Tile {
         while (stop < last &&
                classify(end, in_.range.sinks, g0, g1, stop, std::min(stop + kLanes, g1)) == kind)
           stop += kLanes;
-        add(rows, p + k, stride_, stop - k, (kind == Kind::coded ? coded_values : values) + k * d16_,
-            out, k > 0);
+        add(rows, p + k, stride_, stop - k,
+            (kind == Kind::coded ? coded_values : values) + k * d16_, out, k > 0);
       } else {
         std::array<float, lanes::kMaxRows * kLanes> exact{}, coded{};
         for (int r = 0; r < rows; ++r)
@@ -182,16 +192,19 @@ void DecoderKernels::attention(const AttentionInput& in, float* out) const {
   const lanes::Table& t = table(level_);
   const int d = in.head_dim, group = in.n_q_heads / in.n_kv_heads;
   const std::int64_t n = in.n, n_rows = static_cast<std::int64_t>(in.n_q_heads) * d;
-  VI_CHECK(group * in.n_kv_heads == in.n_q_heads, "{} query heads for {}", in.n_q_heads, in.n_kv_heads);
+  VI_CHECK(group * in.n_kv_heads == in.n_q_heads, "{} query heads for {}", in.n_q_heads,
+           in.n_kv_heads);
   VI_CHECK(in.range.key_end.empty() || (in.coded_k && std::ssize(in.range.key_end) == n),
            "a range of coded keys without them");
   VI_CHECK(in.range.value_end.empty() || (in.coded_v && std::ssize(in.range.value_end) == n),
            "a range of coded values without them");
   const PackedHeads exact = pack(in.k, in.v, in.n_kv_heads, n, d);
-  const PackedHeads coded = pack(in.range.key_end.empty() ? nullptr : in.coded_k,
-                                 in.range.value_end.empty() ? nullptr : in.coded_v, in.n_kv_heads, n, d);
-  const std::int64_t tile = std::clamp<std::int64_t>(kScoreFloats / std::max<std::int64_t>(n, 1),
-                                                     t.rows, 8 * t.rows) / t.rows * t.rows;
+  const PackedHeads coded =
+      pack(in.range.key_end.empty() ? nullptr : in.coded_k,
+           in.range.value_end.empty() ? nullptr : in.coded_v, in.n_kv_heads, n, d);
+  const std::int64_t tile =
+      std::clamp<std::int64_t>(kScoreFloats / std::max<std::int64_t>(n, 1), t.rows, 8 * t.rows) /
+      t.rows * t.rows;
   const std::int64_t tiles = (n + tile - 1) / tile;
 #pragma omp parallel
   {

@@ -1,5 +1,5 @@
-// The decoder on the CPU by decoder_kernels.h. Activations are f32 words everywhere (rounded to bf16 by
-// the kernels where that is the type); tensors appear at the seams only.
+// The decoder on the CPU by decoder_kernels.h. Activations are f32 words everywhere (rounded to
+// bf16 by the kernels where that is the type); tensors appear at the seams only.
 #include <algorithm>
 #include <exception>
 
@@ -12,13 +12,13 @@
 namespace vi::model {
 namespace {
 
-constexpr std::int64_t kChunkRows = 512;   // rows of a layer's temporaries
-constexpr std::int64_t kLogitRows = 192;   // rows of logits alive at once
-constexpr std::int64_t kLoadRows = 64;     // rows of a weight decoded at once, a multiple of a panel
+constexpr std::int64_t kChunkRows = 512;  // rows of a layer's temporaries
+constexpr std::int64_t kLogitRows = 192;  // rows of logits alive at once
+constexpr std::int64_t kLoadRows = 64;    // rows of a weight decoded at once, a multiple of a panel
 
 struct Layer {
   PackedMatrix qkv, o, gate_up, down;
-  std::vector<float> input_norm, post_norm, q_norm, k_norm;           // empty: none
+  std::vector<float> input_norm, post_norm, q_norm, k_norm;  // empty: none
   std::vector<float> qkv_bias, o_bias, gate_up_bias, down_bias;
 };
 
@@ -103,11 +103,13 @@ class CpuEngine final : public DecoderEngine {
       check_interrupt();
       const auto at = [&](std::string_view part) { return layer_weight(i, part); };
       Layer& l = layers_.emplace_back();
-      l.qkv = load.matrix({{at("self_attn.q_proj.weight"), q}, {at("self_attn.k_proj.weight"), kv},
-                           {at("self_attn.v_proj.weight"), kv}}, c.hidden);
+      l.qkv = load.matrix({{at("self_attn.q_proj.weight"), q},
+                           {at("self_attn.k_proj.weight"), kv},
+                           {at("self_attn.v_proj.weight"), kv}},
+                          c.hidden);
       l.o = load.matrix({{at("self_attn.o_proj.weight"), c.hidden}}, q);
-      l.gate_up = load.matrix({{at("mlp.gate_proj.weight"), c.ffn}, {at("mlp.up_proj.weight"), c.ffn}},
-                              c.hidden);
+      l.gate_up = load.matrix(
+          {{at("mlp.gate_proj.weight"), c.ffn}, {at("mlp.up_proj.weight"), c.ffn}}, c.hidden);
       l.down = load.matrix({{at("mlp.down_proj.weight"), c.hidden}}, c.ffn);
       l.input_norm = load.vector(true, {{at("input_layernorm.weight"), c.hidden}});
       l.post_norm = load.vector(true, {{at("post_attention_layernorm.weight"), c.hidden}});
@@ -117,8 +119,8 @@ class CpuEngine final : public DecoderEngine {
                                             {at("self_attn.k_proj.bias"), kv},
                                             {at("self_attn.v_proj.bias"), kv}});
       l.o_bias = load.vector(c.o_bias, {{at("self_attn.o_proj.bias"), c.hidden}});
-      l.gate_up_bias = load.vector(c.mlp_bias, {{at("mlp.gate_proj.bias"), c.ffn},
-                                                {at("mlp.up_proj.bias"), c.ffn}});
+      l.gate_up_bias = load.vector(
+          c.mlp_bias, {{at("mlp.gate_proj.bias"), c.ffn}, {at("mlp.up_proj.bias"), c.ffn}});
       l.down_bias = load.vector(c.mlp_bias, {{at("mlp.down_proj.bias"), c.hidden}});
     }
   }
@@ -136,15 +138,16 @@ class CpuEngine final : public DecoderEngine {
       const auto options = at::TensorOptions().dtype(at::kFloat);
       at::Tensor q = at::empty({c.n_q_heads, n, c.head_dim}, options);
       at::Tensor k = at::empty({c.n_kv_heads, n, c.head_dim}, options), v = at::empty_like(k);
-      heads(layers_[i], x.data(), rope, n, q.data_ptr<float>(), k.data_ptr<float>(), v.data_ptr<float>());
-      at::Tensor o = call_hook(hook, i, q.to(options_.dtype), k.to(options_.dtype), v.to(options_.dtype),
-                               first);
+      heads(layers_[i], x.data(), rope, n, q.data_ptr<float>(), k.data_ptr<float>(),
+            v.data_ptr<float>());
+      at::Tensor o = call_hook(hook, i, q.to(options_.dtype), k.to(options_.dtype),
+                               v.to(options_.dtype), first);
       o = o.to(at::kCPU, at::kFloat).contiguous();
       mlp(layers_[i], o.data_ptr<float>(), n, x.data());
     }
     at::Tensor hidden = at::empty({n, c.hidden}, at::TensorOptions().dtype(at::kFloat));
-    kernels_.rms_norm(x.data(), c.hidden, n, c.hidden, final_norm_.data(), eps(), hidden.data_ptr<float>(),
-                      c.hidden);
+    kernels_.rms_norm(x.data(), c.hidden, n, c.hidden, final_norm_.data(), eps(),
+                      hidden.data_ptr<float>(), c.hidden);
     return hidden.to(options_.dtype);
   }
 
@@ -152,11 +155,13 @@ class CpuEngine final : public DecoderEngine {
     const at::Tensor x = hidden.to(at::kCPU, at::kFloat).contiguous();
     at::Tensor out = at::empty({x.size(0), config_.vocab}, x.options());
     if (x.size(0) > 0)
-      kernels_.linear(head(), x.data_ptr<float>(), x.size(0), nullptr, nullptr, out.data_ptr<float>());
+      kernels_.linear(head(), x.data_ptr<float>(), x.size(0), nullptr, nullptr,
+                      out.data_ptr<float>());
     return out;
   }
 
-  std::vector<double> nll(const at::Tensor& hidden, std::span<const std::int32_t> targets) const override {
+  std::vector<double> nll(const at::Tensor& hidden,
+                          std::span<const std::int32_t> targets) const override {
     std::vector<double> out(targets.size());
     for (std::int64_t r0 = 0; r0 < std::ssize(targets); r0 += kLogitRows) {
       check_interrupt();
@@ -175,8 +180,8 @@ class CpuEngine final : public DecoderEngine {
   const PackedMatrix& head() const { return config_.tie_embeddings ? embedding_ : head_; }
 
   // x -> q, k, v after q/k norm and RoPE.
-  void heads(const Layer& l, const float* x, const RopeTable& rope, std::int64_t n, float* q, float* k,
-             float* v) const {
+  void heads(const Layer& l, const float* x, const RopeTable& rope, std::int64_t n, float* q,
+             float* k, float* v) const {
     const ModelConfig& c = config_;
     const std::int64_t d = c.head_dim, width = (c.n_q_heads + 2 * c.n_kv_heads) * d;
     const std::int64_t most = std::min(n, kChunkRows);
@@ -189,12 +194,13 @@ class CpuEngine final : public DecoderEngine {
       kernels_.linear(l.qkv, normed.data(), m, data(l.qkv_bias), nullptr, rows.data());
       const float* cos = rope.cos.data() + r0 * d / 2;
       const float* sin = rope.sin.data() + r0 * d / 2;
-      const auto each = [&](std::int64_t column, int count, const std::vector<float>& norm, bool turn,
-                            float* to) {
+      const auto each = [&](std::int64_t column, int count, const std::vector<float>& norm,
+                            bool turn, float* to) {
         for (int h = 0; h < count; ++h) {
           float* from = rows.data() + column + h * d;
           if (!norm.empty()) kernels_.rms_norm(from, width, m, d, norm.data(), eps(), from, width);
-          kernels_.rope(from, width, m, c.head_dim, turn ? cos : nullptr, sin, to + (h * n + r0) * d);
+          kernels_.rope(from, width, m, c.head_dim, turn ? cos : nullptr, sin,
+                        to + (h * n + r0) * d);
         }
       };
       each(0, c.n_q_heads, l.q_norm, true, q);
@@ -215,7 +221,8 @@ class CpuEngine final : public DecoderEngine {
       const std::int64_t m = std::min(kChunkRows, n - r0);
       float* rows = x + r0 * c.hidden;
       kernels_.linear(l.o, o + r0 * q, m, data(l.o_bias), rows, rows);
-      kernels_.rms_norm(rows, c.hidden, m, c.hidden, l.post_norm.data(), eps(), normed.data(), c.hidden);
+      kernels_.rms_norm(rows, c.hidden, m, c.hidden, l.post_norm.data(), eps(), normed.data(),
+                        c.hidden);
       kernels_.linear(l.gate_up, normed.data(), m, data(l.gate_up_bias), nullptr, both.data());
       kernels_.silu_mul(both.data(), m, c.ffn, gated.data());
       kernels_.linear(l.down, gated.data(), m, data(l.down_bias), rows, rows);

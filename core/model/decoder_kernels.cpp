@@ -12,10 +12,10 @@ namespace vi::model {
 namespace {
 
 constexpr std::int64_t kLanes = lanes::kLanes;
-constexpr std::int64_t kDepthBlock = 256;      // 16 KiB of a panel: half of the first-level cache
-constexpr std::int64_t kPanelGroup = 36;       // panels of a task: 576 outputs
+constexpr std::int64_t kDepthBlock = 256;       // 16 KiB of a panel: half of the first-level cache
+constexpr std::int64_t kPanelGroup = 36;        // panels of a task: 576 outputs
 constexpr std::int64_t kTileFloats = 96 << 10;  // packed rows of a task
-constexpr std::int64_t kForkRows = 16;           // fewer rows are not worth waking threads for
+constexpr std::int64_t kForkRows = 16;          // fewer rows are not worth waking threads for
 
 const lanes::Table& table(Simd level) {
   switch (level) {
@@ -43,7 +43,8 @@ void pack_rows(const lanes::Table& t, const float* x, std::int64_t m, std::int64
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(std::int64_t n_out, std::int64_t n_in, bool bf16) : n_out_(n_out), n_in_(n_in) {
+PackedMatrix::PackedMatrix(std::int64_t n_out, std::int64_t n_in, bool bf16)
+    : n_out_(n_out), n_in_(n_in) {
   VI_CHECK(n_out > 0 && n_in > 0, "matrix of {} x {}", n_out, n_in);
   const auto size = static_cast<std::size_t>(panels() * kLanes * n_in);
   if (bf16)
@@ -53,7 +54,8 @@ PackedMatrix::PackedMatrix(std::int64_t n_out, std::int64_t n_in, bool bf16) : n
 }
 
 void PackedMatrix::set_rows(std::int64_t first, std::int64_t n, const float* rows) {
-  VI_CHECK(first >= 0 && n >= 0 && first + n <= n_out_, "rows [{}, {}) of {}", first, first + n, n_out_);
+  VI_CHECK(first >= 0 && n >= 0 && first + n <= n_out_, "rows [{}, {}) of {}", first, first + n,
+           n_out_);
   for (std::int64_t r = 0; r < n; ++r) {
     const std::int64_t at = (first + r) / kLanes * n_in_ * kLanes + (first + r) % kLanes;
     const float* row = rows + r * n_in_;
@@ -71,8 +73,8 @@ void PackedMatrix::get_row(std::int64_t row, float* out) const {
     out[i] = f32_.empty() ? bf16_to_float(bf16_[at + i * kLanes]) : f32_[at + i * kLanes];
 }
 
-void DecoderKernels::linear(const PackedMatrix& w, const float* x, std::int64_t n, const float* bias,
-                            const float* residual, float* y) const {
+void DecoderKernels::linear(const PackedMatrix& w, const float* x, std::int64_t n,
+                            const float* bias, const float* residual, float* y) const {
   const lanes::Table& t = table(level_);
   const std::int64_t k = w.n_in(), n_out = w.n_out();
   const std::int64_t tile =
@@ -88,7 +90,8 @@ void DecoderKernels::linear(const PackedMatrix& w, const float* x, std::int64_t 
 #pragma omp for schedule(dynamic)
     for (std::int64_t task = 0; task < tiles * groups; ++task) {
       const std::int64_t r0 = task / groups * tile, m = std::min(tile, n - r0);
-      const std::int64_t p0 = task % groups * kPanelGroup, p1 = std::min(p0 + kPanelGroup, w.panels());
+      const std::int64_t p0 = task % groups * kPanelGroup,
+                         p1 = std::min(p0 + kPanelGroup, w.panels());
       if (packed_tile != task / groups) {
         pack_rows(t, x + r0 * k, m, k, packed.data());
         packed_tile = task / groups;
@@ -124,7 +127,8 @@ void DecoderKernels::linear(const PackedMatrix& w, const float* x, std::int64_t 
 }
 
 void DecoderKernels::rms_norm(const float* x, std::int64_t x_stride, std::int64_t n, std::int64_t d,
-                              const float* weight, float eps, float* y, std::int64_t y_stride) const {
+                              const float* weight, float eps, float* y,
+                              std::int64_t y_stride) const {
   const lanes::Table& t = table(level_);
 #pragma omp parallel for schedule(static) if (n >= kForkRows)
   for (std::int64_t r = 0; r < n; ++r) {
@@ -173,7 +177,8 @@ void DecoderKernels::silu_mul(const float* x, std::int64_t n, std::int64_t d, fl
   }
 }
 
-void DecoderKernels::log_sum_exp(const float* x, std::int64_t n, std::int64_t d, double* out) const {
+void DecoderKernels::log_sum_exp(const float* x, std::int64_t n, std::int64_t d,
+                                 double* out) const {
   const lanes::Table& t = table(level_);
 #pragma omp parallel for schedule(static) if (n >= kForkRows)
   for (std::int64_t r = 0; r < n; ++r) out[r] = t.log_sum_exp(x + r * d, d);

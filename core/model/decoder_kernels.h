@@ -1,8 +1,9 @@
 // The CPU work of the decoder on f32 rows, without torch: packed linear layers, norm, RoPE, gated
 // activation, causal attention over exact and reconstructed tokens, log-sum-exp.
 // Invariant: every output element is one chain of operations in a fixed order (products by fused
-// multiply-add over ascending index; sums in 16 lanes, then a fixed tree) that depends on its own row only.
-// So bytes depend neither on threads nor on tiles, and scalar, AVX2 and AVX-512 give the same ones.
+// multiply-add over ascending index; sums in 16 lanes, then a fixed tree) that depends on its own
+// row only. So bytes depend neither on threads nor on tiles, and scalar, AVX2 and AVX-512 give the
+// same ones.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,8 @@
 
 namespace vi::model {
 
-// W [n_out, n_in] for y = x W^T, in panels of 16 outputs: [ceil(n_out / 16)][n_in][16], zero padded.
+// W [n_out, n_in] for y = x W^T, in panels of 16 outputs: [ceil(n_out / 16)][n_in][16], zero
+// padded.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -52,17 +54,18 @@ struct AttentionInput {
 // One instance a Simd level; `bf16` rounds every result to bf16 (kept in f32 words).
 class DecoderKernels {
  public:
-  explicit DecoderKernels(bool bf16 = false, Simd level = best_simd()) : bf16_(bf16), level_(level) {}
+  explicit DecoderKernels(bool bf16 = false, Simd level = best_simd())
+      : bf16_(bf16), level_(level) {}
 
-  // y [n, n_out] = x [n, n_in] W^T + bias ([n_out] or nullptr) + residual ([n, n_out] or nullptr, added
-  // after rounding; may be y).
+  // y [n, n_out] = x [n, n_in] W^T + bias ([n_out] or nullptr) + residual ([n, n_out] or nullptr,
+  // added after rounding; may be y).
   void linear(const PackedMatrix& w, const float* x, std::int64_t n, const float* bias,
               const float* residual, float* y) const;
   // y = x / rms(x) * weight over rows of d values; rows are x_stride and y_stride floats apart.
   void rms_norm(const float* x, std::int64_t x_stride, std::int64_t n, std::int64_t d,
                 const float* weight, float eps, float* y, std::int64_t y_stride) const;
-  // Rotate-half RoPE of one head: x rows x_stride apart -> y [n, head_dim]; cos, sin [n, head_dim / 2].
-  // cos == nullptr: a copy.
+  // Rotate-half RoPE of one head: x rows x_stride apart -> y [n, head_dim]; cos, sin [n, head_dim /
+  // 2]. cos == nullptr: a copy.
   void rope(const float* x, std::int64_t x_stride, std::int64_t n, int head_dim, const float* cos,
             const float* sin, float* y) const;
   // y [n, d] = silu(x[:, :d]) * x[:, d:], x [n, 2 d].

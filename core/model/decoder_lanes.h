@@ -1,13 +1,13 @@
-// Single-threaded leaf kernels of decoder_kernels.h as a table per instruction set. Sixteen f32 lanes are
-// the unit everywhere, so that all tables give the same bytes.
+// Single-threaded leaf kernels of decoder_kernels.h as a table per instruction set. Sixteen f32
+// lanes are the unit everywhere, so that all tables give the same bytes.
 #pragma once
 
 #include <cstdint>
 
 namespace vi::model::lanes {
 
-inline constexpr int kLanes = 16;     // columns of a panel
-inline constexpr int kMaxRows = 12;   // the largest `rows` of a table
+inline constexpr int kLanes = 16;    // columns of a panel
+inline constexpr int kMaxRows = 12;  // the largest `rows` of a table
 
 struct Table {
   int rows;  // rows of a micro tile: 1..rows rows at once

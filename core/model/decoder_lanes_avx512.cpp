@@ -1,5 +1,5 @@
-// The leaf kernels in AVX-512; compiled with -mavx512f and company, called after a check at run time.
-// GCC 12 warns about the undefined operand of its own unmasked AVX-512 intrinsics.
+// The leaf kernels in AVX-512; compiled with -mavx512f and company, called after a check at run
+// time. GCC 12 warns about the undefined operand of its own unmasked AVX-512 intrinsics.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>

@@ -1,9 +1,10 @@
-// The leaf kernels, written once over `V`, sixteen f32 lanes. Included by one file per instruction set,
-// which defines V, kRows and the primitives in an anonymous namespace first. No standard-library
-// templates in here: their code would carry this file's instruction set into the rest of the program.
+// The leaf kernels, written once over `V`, sixteen f32 lanes. Included by one file per instruction
+// set, which defines V, kRows and the primitives in an anonymous namespace first. No
+// standard-library templates in here: their code would carry this file's instruction set into the
+// rest of the program.
 
-// e^x for x <= 88 or so; below -87 it is 0. Range reduction by ln 2 in two parts, Taylor to degree 7
-// (next term 5e-9 on |r| <= ln2/2), exponent by integer add.
+// e^x for x <= 88 or so; below -87 it is 0. Range reduction by ln 2 in two parts, Taylor to degree
+// 7 (next term 5e-9 on |r| <= ln2/2), exponent by integer add.
 VI_LANES V exp_lanes(V x) {
   const V low = set1(-87.0f);
   const V clamped = max(x, low);

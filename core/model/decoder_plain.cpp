@@ -85,12 +85,13 @@ class PlainEngine final : public DecoderEngine {
         q = norm(q, l.q_norm);
         k = norm(k, l.k_norm);
       }
-      const at::Tensor o = call_hook(hook, i, turn(q, cos, sin).contiguous(), turn(k, cos, sin).contiguous(),
-                                     v.contiguous(), first);
+      const at::Tensor o = call_hook(hook, i, turn(q, cos, sin).contiguous(),
+                                     turn(k, cos, sin).contiguous(), v.contiguous(), first);
       x = x + at::linear(o.to(x.options()), l.o, l.o_bias);
       const at::Tensor z = norm(x, l.post_norm);
-      x = x + at::linear(at::silu(at::linear(z, l.gate, l.gate_bias)) * at::linear(z, l.up, l.up_bias),
-                         l.down, l.down_bias);
+      x = x +
+          at::linear(at::silu(at::linear(z, l.gate, l.gate_bias)) * at::linear(z, l.up, l.up_bias),
+                     l.down, l.down_bias);
     }
     return norm(x, final_norm_);
   }
@@ -99,13 +100,16 @@ class PlainEngine final : public DecoderEngine {
     return at::linear(hidden.to(head_.options()), head_).to(at::kFloat);
   }
 
-  std::vector<double> nll(const at::Tensor& hidden, std::span<const std::int32_t> targets) const override {
+  std::vector<double> nll(const at::Tensor& hidden,
+                          std::span<const std::int32_t> targets) const override {
     std::vector<double> out;
     for (std::int64_t r0 = 0; r0 < std::ssize(targets); r0 += kLogitRows) {
       const std::int64_t rows = std::min(kLogitRows, std::ssize(targets) - r0);
       const at::Tensor scores = logits(hidden.narrow(0, r0, rows));
-      const at::Tensor wanted = scores.gather(1, index(targets.subspan(r0, rows)).unsqueeze(1)).squeeze(1);
-      const at::Tensor rest = (at::logsumexp(scores, 1) - wanted).to(at::kCPU, at::kDouble).contiguous();
+      const at::Tensor wanted =
+          scores.gather(1, index(targets.subspan(r0, rows)).unsqueeze(1)).squeeze(1);
+      const at::Tensor rest =
+          (at::logsumexp(scores, 1) - wanted).to(at::kCPU, at::kDouble).contiguous();
       out.insert(out.end(), rest.data_ptr<double>(), rest.data_ptr<double>() + rows);
     }
     return out;
@@ -143,7 +147,8 @@ class PlainEngine final : public DecoderEngine {
 
 }  // namespace
 
-std::unique_ptr<DecoderEngine> make_plain_engine(const ModelConfig& config, const WeightFile& weights,
+std::unique_ptr<DecoderEngine> make_plain_engine(const ModelConfig& config,
+                                                 const WeightFile& weights,
                                                  const DecoderOptions& options) {
   return std::make_unique<PlainEngine>(config, weights, options);
 }

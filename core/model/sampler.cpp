@@ -25,7 +25,8 @@ std::int32_t Sampler::next(std::span<const float> logits, std::span<const std::i
   const auto before = [](const auto& a, const auto& b) {
     return a.first > b.first || (a.first == b.first && a.second < b.second);
   };
-  if (settings_.temperature == 0.0) return std::min_element(order_.begin(), order_.end(), before)->second;
+  if (settings_.temperature == 0.0)
+    return std::min_element(order_.begin(), order_.end(), before)->second;
 
   std::sort(order_.begin(), order_.end(), before);
   mass_.resize(order_.size());
@@ -37,11 +38,14 @@ std::int32_t Sampler::next(std::span<const float> logits, std::span<const std::i
   }
   std::size_t kept = order_.size();
   if (settings_.top_p < 1.0)
-    kept = static_cast<std::size_t>(
-               std::lower_bound(mass_.begin(), mass_.end(), settings_.top_p * total) - mass_.begin()) + 1;
+    kept =
+        static_cast<std::size_t>(
+            std::lower_bound(mass_.begin(), mass_.end(), settings_.top_p * total) - mass_.begin()) +
+        1;
   kept = std::min(kept, order_.size());
   const double point = rng_.uniform() * mass_[kept - 1];
-  const auto at = std::upper_bound(mass_.begin(), mass_.begin() + static_cast<std::ptrdiff_t>(kept), point);
+  const auto at =
+      std::upper_bound(mass_.begin(), mass_.begin() + static_cast<std::ptrdiff_t>(kept), point);
   return order_[std::min(static_cast<std::size_t>(at - mass_.begin()), kept - 1)].second;
 }
 

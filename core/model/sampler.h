@@ -1,6 +1,6 @@
 // Choosing the next token: greedy, or seeded temperature and nucleus (top-p) sampling.
-// Invariant: the same logits, settings and seed give the same token on every machine with the same logits:
-// ties go to the lower id, sums run in sorted order, random numbers are core/common/rng.h.
+// Invariant: the same logits, settings and seed give the same token on every machine with the same
+// logits: ties go to the lower id, sums run in sorted order, random numbers are core/common/rng.h.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace vi::model {
 
 struct SamplerSettings {
   double temperature = 0.0;  // 0: greedy, the seed is unused
-  double top_p = 1.0;        // in (0, 1]: the smallest set of most likely tokens of at least this mass
+  double top_p = 1.0;  // in (0, 1]: the smallest set of most likely tokens of at least this mass
   std::uint64_t seed = 0;
 };
 

@@ -1,4 +1,5 @@
-// The decoder's CPU kernels: f64 oracles, and the same bytes at every SIMD level, thread count and tiling.
+// The decoder's CPU kernels: f64 oracles, and the same bytes at every SIMD level, thread count and
+// tiling.
 #include "core/model/decoder_kernels.h"
 
 #include <gtest/gtest.h>
@@ -48,7 +49,8 @@ TEST(PackedMatrix, RowsComeBack) {
 
 TEST(DecoderKernels, LinearAgainstF64) {
   for (const std::int64_t n : {1, 2, 5, 6, 7, 31, 32, 33, 97, 200})
-    for (const auto& [n_out, n_in] : {std::pair{1, 1}, {16, 256}, {33, 257}, {640, 40}, {15, 600}}) {
+    for (const auto& [n_out, n_in] :
+         {std::pair{1, 1}, {16, 256}, {33, 257}, {640, 40}, {15, 600}}) {
       const auto x = normals(2, n * n_in), weights = normals(3, n_out * n_in);
       const auto bias = normals(4, n_out), residual = normals(5, n * n_out);
       PackedMatrix w(n_out, n_in, false);
@@ -84,7 +86,8 @@ TEST(DecoderKernels, LinearIsOneChain) {
   for (std::int64_t r = 0; r < n; ++r)
     for (std::int64_t o = 0; o < n_out; ++o) {
       float acc = 0.0f;
-      for (std::int64_t i = 0; i < n_in; ++i) acc = std::fma(x[r * n_in + i], weights[o * n_in + i], acc);
+      for (std::int64_t i = 0; i < n_in; ++i)
+        acc = std::fma(x[r * n_in + i], weights[o * n_in + i], acc);
       ASSERT_EQ(y[r * n_out + o], acc);
     }
 }
@@ -96,7 +99,8 @@ TEST(DecoderKernels, LinearRowsStandAlone) {
     PackedMatrix w(n_out, n_in, half);
     w.set_rows(0, n_out, weights.data());
     const DecoderKernels kernels(half);
-    std::vector<float> all(static_cast<std::size_t>(n * n_out)), one(static_cast<std::size_t>(n_out));
+    std::vector<float> all(static_cast<std::size_t>(n * n_out)),
+        one(static_cast<std::size_t>(n_out));
     kernels.linear(w, x.data(), n, nullptr, nullptr, all.data());
     for (const std::int64_t r : {0, 1, 95, 96, 97, 203, 204}) {
       kernels.linear(w, x.data() + r * n_in, 1, nullptr, nullptr, one.data());
@@ -140,7 +144,8 @@ TEST(DecoderKernels, RowOperationsAgainstF64) {
         for (std::int64_t i = 0; i < 2 * d; ++i) sum += std::exp(row[i] - top);
         EXPECT_NEAR(lse[r], top + std::log(sum), 1e-6);
         for (std::int64_t i = 0; i < d; ++i) {
-          const double normed = row[i] / std::sqrt(square / static_cast<double>(d) + 1e-5) * weight[i];
+          const double normed =
+              row[i] / std::sqrt(square / static_cast<double>(d) + 1e-5) * weight[i];
           EXPECT_NEAR(y[r * d + i], normed, 1e-6 * (1.0 + std::abs(normed)));
           const double gated = row[i] / (1.0 + std::exp(-static_cast<double>(row[i]))) * row[d + i];
           EXPECT_NEAR(z[r * d + i], gated, 1e-6 * (1.0 + std::abs(gated)));
@@ -187,7 +192,8 @@ struct Case {
   std::vector<std::int64_t> key_end, value_end;
   std::vector<float> q, k, v, coded_k, coded_v;
 
-  Case(std::int64_t n_, int qh, int kvh, int d) : n(n_), n_q_heads(qh), n_kv_heads(kvh), head_dim(d), sinks(0) {
+  Case(std::int64_t n_, int qh, int kvh, int d)
+      : n(n_), n_q_heads(qh), n_kv_heads(kvh), head_dim(d), sinks(0) {
     q = normals(20, qh * n * d, 2.0);
     k = normals(21, kvh * n * d);
     v = normals(22, kvh * n * d);
@@ -195,21 +201,23 @@ struct Case {
     coded_v = normals(24, kvh * n * d);
   }
   AttentionInput input() const {
-    return {n, n_q_heads, n_kv_heads, head_dim, q.data(), k.data(), v.data(), coded_k.data(),
-            coded_v.data(), {sinks, key_end, value_end}};
+    return {n,        n_q_heads, n_kv_heads,     head_dim,       q.data(),
+            k.data(), v.data(),  coded_k.data(), coded_v.data(), {sinks, key_end, value_end}};
   }
   // One row at a time in double.
   std::vector<double> oracle() const {
     std::vector<double> out(static_cast<std::size_t>(n * n_q_heads * head_dim));
     for (int h = 0; h < n_q_heads; ++h)
       for (std::int64_t i = 0; i < n; ++i) {
-        const std::int64_t base = static_cast<std::int64_t>(h / (n_q_heads / n_kv_heads)) * n * head_dim;
+        const std::int64_t base =
+            static_cast<std::int64_t>(h / (n_q_heads / n_kv_heads)) * n * head_dim;
         std::vector<double> p(static_cast<std::size_t>(i + 1));
         double top = -1e300, sum = 0.0;
         for (std::int64_t j = 0; j <= i; ++j) {
           const bool is_coded = !key_end.empty() && j >= sinks && j < key_end[i];
           const float* key = (is_coded ? coded_k : k).data() + base + j * head_dim;
-          for (int c = 0; c < head_dim; ++c) p[j] += static_cast<double>(q[(h * n + i) * head_dim + c]) * key[c];
+          for (int c = 0; c < head_dim; ++c)
+            p[j] += static_cast<double>(q[(h * n + i) * head_dim + c]) * key[c];
           p[j] /= std::sqrt(static_cast<double>(head_dim));
           top = std::max(top, p[j]);
         }
@@ -230,7 +238,8 @@ struct Case {
       std::vector<float> out(want.size());
       DecoderKernels(false, level).attention(input(), out.data());
       for (std::size_t i = 0; i < want.size(); ++i)
-        ASSERT_NEAR(out[i], want[i], 4e-6) << what << " n " << n << " d " << head_dim << " at " << i;
+        ASSERT_NEAR(out[i], want[i], 4e-6)
+            << what << " n " << n << " d " << head_dim << " at " << i;
       if (first.empty()) first = out;
       EXPECT_EQ(first, out) << what << ' ' << simd_name(level);
     }
