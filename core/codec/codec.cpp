@@ -16,35 +16,45 @@ using transform::Step;
 
 std::string_view step_name(Step::Kind kind) {
   switch (kind) {
-    case Step::Kind::center: return "center";
-    case Step::Kind::scale: return "scale";
-    case Step::Kind::hadamard: return "hadamard";
-    case Step::Kind::dense: return "dense";
+    case Step::Kind::center:
+      return "center";
+    case Step::Kind::scale:
+      return "scale";
+    case Step::Kind::hadamard:
+      return "hadamard";
+    case Step::Kind::dense:
+      return "dense";
   }
   return "?";
 }
 
 Step::Kind expected_step(TransformKind kind) {
   switch (kind) {
-    case TransformKind::center: return Step::Kind::center;
-    case TransformKind::smooth: return Step::Kind::scale;
-    case TransformKind::hadamard: break;
+    case TransformKind::center:
+      return Step::Kind::center;
+    case TransformKind::smooth:
+      return Step::Kind::scale;
+    case TransformKind::hadamard:
+      break;
   }
   return Step::Kind::hadamard;
 }
 
-void check_transforms(const std::vector<HeadTransform>& transforms, const SideSpec& side, const char* name,
-                      int n_layers, int n_kv_heads, int d) {
+void check_transforms(const std::vector<HeadTransform>& transforms, const SideSpec& side,
+                      const char* name, int n_layers, int n_kv_heads, int d) {
   const std::size_t heads = static_cast<std::size_t>(n_layers) * n_kv_heads;
   if (transforms.size() != heads && !(transforms.empty() && side.transforms.empty()))
     fail<ContractError>("{} transforms: expected {} layers x {} KV heads, found {}", name, n_layers,
                         n_kv_heads, transforms.size());
   for (std::size_t i = 0; i < transforms.size(); ++i) {
     const HeadTransform& t = transforms[i];
-    const std::string place = fmt::format("{} transform of layer {} head {}", name, i / n_kv_heads, i % n_kv_heads);
-    if (t.head_dim != d) fail<ContractError>("{}: expected head_dim {}, found {}", place, d, t.head_dim);
+    const std::string place =
+        fmt::format("{} transform of layer {} head {}", name, i / n_kv_heads, i % n_kv_heads);
+    if (t.head_dim != d)
+      fail<ContractError>("{}: expected head_dim {}, found {}", place, d, t.head_dim);
     if (t.steps.size() != side.transforms.size())
-      fail<ContractError>("{}: expected {} steps, found {}", place, side.transforms.size(), t.steps.size());
+      fail<ContractError>("{}: expected {} steps, found {}", place, side.transforms.size(),
+                          t.steps.size());
     for (std::size_t s = 0; s < t.steps.size(); ++s) {
       const Step& step = t.steps[s];
       const Step::Kind kind = expected_step(side.transforms[s].kind);
@@ -53,7 +63,8 @@ void check_transforms(const std::vector<HeadTransform>& transforms, const SideSp
                             step_name(step.kind));
       if (step.kind == Step::Kind::hadamard) continue;
       if (step.vector.size() != static_cast<std::size_t>(d))
-        fail<ContractError>("{}: expected {} values in step {}, found {}", place, d, s, step.vector.size());
+        fail<ContractError>("{}: expected {} values in step {}, found {}", place, d, s,
+                            step.vector.size());
       for (const float value : step.vector)
         if (!std::isfinite(value) || (step.kind == Step::Kind::scale && value <= 0))
           fail<ContractError>("{}: step {} ({}) holds {}", place, s, step_name(step.kind), value);
@@ -67,27 +78,33 @@ void check_books(const CodebookSide& books, const CodeSpec& code, const char* na
   const int layers = code.per == BookPer::model ? 1 : n_layers;
   const int groups = code.per == BookPer::head ? n_kv_heads : 1;
   const int n_books = code.scope == BookScope::shared ? 1 : d / code.dsub;
-  const std::size_t size = static_cast<std::size_t>(layers) * groups * n_books * code.ksub() * code.dsub;
+  const std::size_t size =
+      static_cast<std::size_t>(layers) * groups * n_books * code.ksub() * code.dsub;
   if (books.n_layers != layers || books.n_groups != groups || books.n_books != n_books ||
       books.ksub != code.ksub() || books.dsub != code.dsub || books.centroids.size() != size)
     fail<ContractError>(
-        "{} codebooks: expected [{}, {}, {}, 1, {}, {}], found [{}, {}, {}, 1, {}, {}] with {} values", name,
-        layers, groups, n_books, code.ksub(), code.dsub, books.n_layers, books.n_groups, books.n_books,
-        books.ksub, books.dsub, books.centroids.size());
+        "{} codebooks: expected [{}, {}, {}, 1, {}, {}], found [{}, {}, {}, 1, {}, {}] with {} "
+        "values",
+        name, layers, groups, n_books, code.ksub(), code.dsub, books.n_layers, books.n_groups,
+        books.n_books, books.ksub, books.dsub, books.centroids.size());
 }
 
-std::vector<std::unique_ptr<HeadCoder>> make_coders(const CodeSpec& code, int n_layers, int n_kv_heads, int d,
+std::vector<std::unique_ptr<HeadCoder>> make_coders(const CodeSpec& code, int n_layers,
+                                                    int n_kv_heads, int d,
                                                     const std::vector<HeadTransform>& transforms,
                                                     const CodebookSide& books) {
   std::vector<std::unique_ptr<HeadCoder>> coders(static_cast<std::size_t>(n_layers) * n_kv_heads);
-  std::map<const float*, std::shared_ptr<const quant::VectorBooks>> made;  // one a codebook, however shared
+  std::map<const float*, std::shared_ptr<const quant::VectorBooks>>
+      made;  // one a codebook, however shared
   for (std::size_t i = 0; i < coders.size(); ++i) {
     const HeadTransform* transform = transforms.empty() ? nullptr : &transforms[i];
     if (code.kind == CodeKind::integer) {
-      const auto axis = code.axis == Axis::channel ? quant::GroupAxis::channel : quant::GroupAxis::token;
+      const auto axis =
+          code.axis == Axis::channel ? quant::GroupAxis::channel : quant::GroupAxis::token;
       coders[i] = std::make_unique<quant::IntegerCode>(d, transform, axis, code.bits, code.group);
     } else if (code.kind == CodeKind::vector) {
-      const float* centroids = books.at(static_cast<int>(i) / n_kv_heads, static_cast<int>(i) % n_kv_heads);
+      const float* centroids =
+          books.at(static_cast<int>(i) / n_kv_heads, static_cast<int>(i) % n_kv_heads);
       auto& shared = made[centroids];
       if (!shared) shared = quant::make_books(code.dsub, code.bits, books.n_books, centroids);
       coders[i] = std::make_unique<quant::VectorCode>(d, transform, shared);
@@ -119,15 +136,17 @@ Codec::Codec(CodecSpec spec, int n_layers, int n_kv_heads, int head_dim, Transfo
       head_dim_(head_dim),
       transforms_(std::move(transforms)),
       codebooks_(std::move(codebooks)) {
-  VI_CHECK(n_layers > 0 && n_kv_heads > 0 && head_dim > 0, "{} layers, {} KV heads, head_dim {}", n_layers,
-           n_kv_heads, head_dim);
+  VI_CHECK(n_layers > 0 && n_kv_heads > 0 && head_dim > 0, "{} layers, {} KV heads, head_dim {}",
+           n_layers, n_kv_heads, head_dim);
   check_against_model(spec_, head_dim, {});
   check_transforms(transforms_.key, spec_.key, "key", n_layers, n_kv_heads, head_dim);
   check_transforms(transforms_.value, spec_.value, "value", n_layers, n_kv_heads, head_dim);
   check_books(codebooks_.key, spec_.key.code, "key", n_layers, n_kv_heads, head_dim);
   check_books(codebooks_.value, spec_.value.code, "value", n_layers, n_kv_heads, head_dim);
-  key_ = make_coders(spec_.key.code, n_layers, n_kv_heads, head_dim, transforms_.key, codebooks_.key);
-  value_ = make_coders(spec_.value.code, n_layers, n_kv_heads, head_dim, transforms_.value, codebooks_.value);
+  key_ =
+      make_coders(spec_.key.code, n_layers, n_kv_heads, head_dim, transforms_.key, codebooks_.key);
+  value_ = make_coders(spec_.value.code, n_layers, n_kv_heads, head_dim, transforms_.value,
+                       codebooks_.value);
 }
 
 const HeadCoder* Codec::key(int layer, int head) const {
@@ -145,14 +164,16 @@ BitCount Codec::bits(std::int64_t tokens) const {
     payload = coder ? coder->payload_bits() : 16.0;
     metadata = coder ? coder->metadata_bits() : 0.0;
     if (!coder) return;
-    const double coded = static_cast<double>(coded_tokens(spec_.window, key, tokens, coder->seal_tokens()));
+    const double coded =
+        static_cast<double>(coded_tokens(spec_.window, key, tokens, coder->seal_tokens()));
     const double exact = 1.0 - coded / static_cast<double>(tokens);
     count.window += 0.5 * exact * (16.0 - payload - metadata);
   };
   side(key(0, 0), true, count.key_payload, count.key_metadata);
   side(value(0, 0), false, count.value_payload, count.value_metadata);
-  count.total = 0.5 * (count.key_payload + count.value_payload + count.key_metadata + count.value_metadata) +
-                count.window;
+  count.total =
+      0.5 * (count.key_payload + count.value_payload + count.key_metadata + count.value_metadata) +
+      count.window;
   count.codebook_bytes = static_cast<std::int64_t>(2 * (codebooks_.key.centroids.size() +
                                                         codebooks_.value.centroids.size())) +
                          transform_bytes(transforms_.key) + transform_bytes(transforms_.value);

@@ -28,14 +28,17 @@ std::vector<std::string> method_names(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder, error))
     if (entry.path().extension() == ".yaml" && entry.path().stem().string().front() != '_')
       names.push_back(entry.path().stem().string());
-  if (error) fail<ConfigError>("{}: cannot read the folder of methods: {}", folder.string(), error.message());
+  if (error)
+    fail<ConfigError>("{}: cannot read the folder of methods: {}", folder.string(),
+                      error.message());
   std::sort(names.begin(), names.end());
   return names;
 }
 
 MethodSpec find_method(const fs::path& folder, const std::string& name) {
   const std::vector<std::string> names = method_names(folder);
-  if (std::find(names.begin(), names.end(), name) != names.end()) return load_method(folder / (name + ".yaml"));
+  if (std::find(names.begin(), names.end(), name) != names.end())
+    return load_method(folder / (name + ".yaml"));
   const std::string near = config::nearest_name(name, names);
   fail<ConfigError>("{}: no method '{}'{}", folder.string(), name,
                     near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near));

@@ -9,7 +9,7 @@
 
 namespace vi::codec {
 
-// How close the row is to the published method: from its code, from its paper, from an abstract only.
+// How close the row is to the published method: after its code, its paper, an abstract only.
 enum class Fidelity { code, paper, abstract };
 constexpr auto enum_names(Fidelity) {
   using P = std::pair<std::string_view, Fidelity>;

@@ -18,17 +18,19 @@ int take_number(std::string_view& text) {
 void check_side(const SideSpec& side, const char* name, int head_dim, const config::Mark& mark) {
   for (const TransformSpec& step : side.transforms)
     if (step.kind == TransformKind::hadamard && (head_dim & (head_dim - 1)) != 0)
-      config_fail(mark, "{}: hadamard needs a head_dim that is a power of two; the model's is {}", name,
-                  head_dim);
+      config_fail(mark, "{}: hadamard needs a head_dim that is a power of two; the model's is {}",
+                  name, head_dim);
   const CodeSpec& code = side.code;
   if (code.kind == CodeKind::vector && head_dim % code.dsub != 0)
-    config_fail(mark, "{}: dsub {} does not divide the model's head_dim {}", name, code.dsub, head_dim);
+    config_fail(mark, "{}: dsub {} does not divide the model's head_dim {}", name, code.dsub,
+                head_dim);
   if (code.kind != CodeKind::integer || code.axis != Axis::token) return;
   if (head_dim % code.group != 0)
-    config_fail(mark, "{}: group {} does not divide the model's head_dim {}", name, code.group, head_dim);
-  if (head_dim * code.bits % 8 != 0)
-    config_fail(mark, "{}: bits {} times head_dim {} is not a whole number of bytes", name, code.bits,
+    config_fail(mark, "{}: group {} does not divide the model's head_dim {}", name, code.group,
                 head_dim);
+  if (head_dim * code.bits % 8 != 0)
+    config_fail(mark, "{}: bits {} times head_dim {} is not a whole number of bytes", name,
+                code.bits, head_dim);
 }
 
 }  // namespace
@@ -53,7 +55,8 @@ void CodeSpec::check(const config::Mark& mark) const {
   if (kind == CodeKind::none) return;
   if (kind == CodeKind::vector) {
     if (dsub < 1 || dsub > 256) config_fail(mark, "dsub must be 1..256, not {}", dsub);
-    if (bits < 1 || bits > 16) config_fail(mark, "bits of a vector code must be 1..16, not {}", bits);
+    if (bits < 1 || bits > 16)
+      config_fail(mark, "bits of a vector code must be 1..16, not {}", bits);
     return;
   }
   if (bits < 1 || bits > 8) config_fail(mark, "bits of an integer code must be 1..8, not {}", bits);
@@ -63,18 +66,21 @@ void CodeSpec::check(const config::Mark& mark) const {
 }
 
 void WindowSpec::check(const config::Mark& mark) const {
-  if (recent < 0 || recent > (1 << 20)) config_fail(mark, "recent must be 0..1048576, not {}", recent);
+  if (recent < 0 || recent > (1 << 20))
+    config_fail(mark, "recent must be 0..1048576, not {}", recent);
   if (sinks < 0 || sinks > (1 << 20)) config_fail(mark, "sinks must be 0..1048576, not {}", sinks);
 }
 
 void CodecSpec::check(const config::Mark& mark) const {
   const auto side = [&](const char* name, const CodeSpec& code, Flush flush) {
-    if (code.kind != CodeKind::integer || code.axis != Axis::channel || flush != Flush::block) return;
+    if (code.kind != CodeKind::integer || code.axis != Axis::channel || flush != Flush::block)
+      return;
     if (window.recent == 0 || window.recent % code.group != 0)
-      config_fail(mark,
-                  "{}: groups of {} tokens need a window whose recent is a multiple of {} (flush block), "
-                  "not {}",
-                  name, code.group, code.group, window.recent);
+      config_fail(
+          mark,
+          "{}: groups of {} tokens need a window whose recent is a multiple of {} (flush block), "
+          "not {}",
+          name, code.group, code.group, window.recent);
   };
   side("key", key.code, window.key_flush);
   side("value", value.code, window.value_flush);

@@ -9,7 +9,7 @@
 namespace vi::codec {
 namespace {
 
-constexpr std::int64_t kPointsPerCentroid = 256;          // FAISS's rule
+constexpr std::int64_t kPointsPerCentroid = 256;             // FAISS's rule
 constexpr std::size_t kBatchFloats = std::size_t{64} << 20;  // points held at a time: 256 MiB
 
 struct Counts {
@@ -31,13 +31,13 @@ std::uint64_t mix(std::uint64_t seed, std::uint64_t value) {
   return splitmix64(state);
 }
 
-// The points of one codebook, gathered source by source: `wanted` of `left` candidates still to come.
+// The points of one codebook, gathered source by source: `wanted` of `left` candidates to come.
 struct Gather {
   Rng rng;
   std::int64_t left, wanted;
   std::vector<float> points;
 
-  // Candidates: sub-vectors [n_tokens * M] of rows when book < 0, else sub-space `book` of each token.
+  // Candidates: sub-vectors [n_tokens * M] of rows when book < 0, else sub-space `book` of each.
   void add(const std::vector<float>& rows, const TrainShape& shape, int dsub, int book) {
     const std::int64_t stride = book < 0 ? dsub : shape.head_dim;
     const float* x = rows.data() + (book < 0 ? 0 : book * dsub);
@@ -55,7 +55,8 @@ struct Gather {
 void TrainSettings::check(const config::Mark& mark) const {
   if (iterations < 1 || iterations > 1000)
     config::config_fail(mark, "iterations must be 1..1000, not {}", iterations);
-  if (max_points < 1) config::config_fail(mark, "max_points must be at least 1, not {}", max_points);
+  if (max_points < 1)
+    config::config_fail(mark, "max_points must be at least 1, not {}", max_points);
 }
 
 int train_parts(const CodeSpec& code, const TrainShape& shape) {
@@ -69,10 +70,13 @@ int part_problems(const CodeSpec& code, const TrainShape& shape) {
   return c.groups * c.books;
 }
 
-BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape, const TrainSettings& settings,
-                    const RowSource& source, int part, Progress& progress) {
-  VI_CHECK(code.kind == CodeKind::vector && part >= 0 && part < train_parts(code, shape), "part {}", part);
-  VI_CHECK(shape.head_dim % code.dsub == 0, "dsub {} does not divide head_dim {}", code.dsub, shape.head_dim);
+BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
+                    const TrainSettings& settings, const RowSource& source, int part,
+                    Progress& progress) {
+  VI_CHECK(code.kind == CodeKind::vector && part >= 0 && part < train_parts(code, shape), "part {}",
+           part);
+  VI_CHECK(shape.head_dim % code.dsub == 0, "dsub {} does not divide head_dim {}", code.dsub,
+           shape.head_dim);
   VI_CHECK(shape.n_tokens > 0, "no tokens to train on");
   const Counts c = counts(code, shape);
   const std::int64_t per_source =
@@ -84,7 +88,8 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape, co
 
   BookPart result{c.groups, c.books, code.ksub(), code.dsub, {}, {}, {}, {}, 0};
   const std::size_t group_floats = static_cast<std::size_t>(n_points) * code.dsub * c.books;
-  const int batch = static_cast<int>(std::clamp<std::size_t>(kBatchFloats / group_floats, 1, c.groups));
+  const int batch =
+      static_cast<int>(std::clamp<std::size_t>(kBatchFloats / group_floats, 1, c.groups));
   std::vector<float> rows;
   for (int first = 0; first < c.groups; first += batch) {
     const int end = std::min(c.groups, first + batch);
@@ -104,10 +109,11 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape, co
         const int head = code.per == BookPer::head ? group : s % shape.n_kv_heads;
         source(layer, head, rows);
         VI_CHECK(rows.size() == static_cast<std::size_t>(shape.n_tokens) * shape.head_dim,
-                 "layer {} head {}: {} values for {} tokens", layer, head, rows.size(), shape.n_tokens);
+                 "layer {} head {}: {} values for {} tokens", layer, head, rows.size(),
+                 shape.n_tokens);
         for (int book = 0; book < c.books; ++book)
-          gathers[(group - first) * c.books + book].add(rows, shape, code.dsub,
-                                                        code.scope == BookScope::shared ? -1 : book);
+          gathers[(group - first) * c.books + book].add(
+              rows, shape, code.dsub, code.scope == BookScope::shared ? -1 : book);
       }
     std::vector<quant::KmeansProblem> problems;
     for (std::size_t i = 0; i < gathers.size(); ++i)

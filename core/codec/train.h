@@ -1,7 +1,7 @@
-// Codebooks of one side of a codec from transformed samples (VecInfer section 4.1). What a codebook sees:
-// scope shared = sub-vectors of all sub-spaces, subspace = of one; per head | layer | model = of that
-// head, of all KV heads of the layer, of all layers. Sampling is seeded, without replacement, uniform over
-// those sub-vectors, and independent of threads and of the order of calls.
+// Codebooks of one side of a codec from transformed samples (VecInfer section 4.1). What a codebook
+// sees: scope shared = sub-vectors of all sub-spaces, subspace = of one; per head | layer | model =
+// of that head, of all KV heads of the layer, of all layers. Sampling is seeded, uniform, without
+// replacement, independent of threads and of the order of calls.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,8 @@ struct TrainSettings {
   template <class V>
   void visit(V& v) {
     v("iterations", iterations, "k-means iterations");
-    v("max_points", max_points, "sub-vectors a codebook is trained on, at most; also at most 256 a centroid");
+    v("max_points", max_points,
+      "sub-vectors a codebook is trained on, at most; also at most 256 a centroid");
     v("seed", seed, "sampling and initial centroids");
   }
   void check(const config::Mark& mark) const;
@@ -38,26 +39,27 @@ struct TrainShape {
   std::int64_t n_tokens = 0;  // of every (layer, head)
 };
 
-// Fills `rows` with the transformed samples [n_tokens, head_dim] of (layer, head). One thread calls it.
+// Fills `rows` with the transformed samples [n_tokens, head_dim] of (layer, head); one caller.
 using RowSource = std::function<void(int layer, int head, std::vector<float>& rows)>;
 
 // The codebooks of one layer, or of the model when all layers share.
 struct BookPart {
   int n_groups = 0, n_books = 0, ksub = 0, dsub = 0;
-  std::vector<float> centroids;     // [n_groups, n_books, ksub, dsub], exact in f16
-  std::vector<std::int64_t> usage;  // [n_groups, n_books, ksub] training points each serves
-  std::vector<double> train_mse;    // [n_groups, n_books] per element of the transformed space
+  std::vector<float> centroids;       // [n_groups, n_books, ksub, dsub], exact in f16
+  std::vector<std::int64_t> usage;    // [n_groups, n_books, ksub] training points each serves
+  std::vector<double> train_mse;      // [n_groups, n_books] per element of the transformed space
   std::vector<std::int64_t> n_train;  // [n_groups, n_books]
-  int dead = 0;                     // centroids without a point, of all books
+  int dead = 0;                       // centroids without a point, of all books
 };
 
 // How many parts a side has: n_layers, or 1 for `per: model`; 0 for a side without codebooks.
 int train_parts(const CodeSpec& code, const TrainShape& shape);
 // Number of k-means problems of one part, for progress.
 int part_problems(const CodeSpec& code, const TrainShape& shape);
-// Part `part`; the same bytes whichever parts were made before. Progress advances by one a codebook.
-BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape, const TrainSettings& settings,
-                    const RowSource& rows, int part, Progress& progress);
+// One part; the same bytes whichever were made before. Progress advances by one a codebook.
+BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
+                    const TrainSettings& settings, const RowSource& rows, int part,
+                    Progress& progress);
 // All parts in order -> what Codec takes.
 CodebookSide join_parts(const std::vector<BookPart>& parts);
 

@@ -8,7 +8,8 @@ std::int64_t coded_tokens(std::int64_t tokens, int sinks, int recent, Flush flus
   const std::int64_t rest = std::max<std::int64_t>(0, tokens - sinks);
   std::int64_t coded = rest;
   if (recent > 0)
-    coded = flush == Flush::block ? rest / recent * recent : std::max<std::int64_t>(0, rest - recent);
+    coded =
+        flush == Flush::block ? rest / recent * recent : std::max<std::int64_t>(0, rest - recent);
   return coded / seal * seal;
 }
 

@@ -1,5 +1,5 @@
-// Which tokens of a sequence are coded: the one place that knows the flush rules (spec.h, WindowSpec).
-// The accountant and the caches share it.
+// Which tokens of a sequence are coded: the one place that knows the flush rules (spec.h,
+// WindowSpec). The accountant and the caches share it.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +8,17 @@
 
 namespace vi::codec {
 
-// Of a sequence of `tokens` tokens the tokens [sinks, sinks + coded_tokens) are coded, the others exact.
-// With T = max(0, tokens - sinks):
+// Of a sequence of `tokens` tokens the tokens [sinks, sinks + coded_tokens) are coded, the others
+// exact. With T = max(0, tokens - sinks):
 //   block    floor(T / recent) * recent (recent 0: all of T), cut to a multiple of `seal`
 //   sliding  max(0, T - recent), cut to a multiple of `seal`
 // Never falls as tokens grow. seal: HeadCoder::seal_tokens().
 std::int64_t coded_tokens(std::int64_t tokens, int sinks, int recent, Flush flush, int seal);
 
-inline std::int64_t coded_tokens(const WindowSpec& window, bool key, std::int64_t tokens, int seal) {
-  return coded_tokens(tokens, window.sinks, window.recent, key ? window.key_flush : window.value_flush,
-                      seal);
+inline std::int64_t coded_tokens(const WindowSpec& window, bool key, std::int64_t tokens,
+                                 int seal) {
+  return coded_tokens(tokens, window.sinks, window.recent,
+                      key ? window.key_flush : window.value_flush, seal);
 }
 
 }  // namespace vi::codec

@@ -35,7 +35,8 @@ void assign_scalar(const AssignJob& job) {
 
 }  // namespace detail
 
-CentroidTable::CentroidTable(const float* centroids, int ksub, int dsub) : ksub_(ksub), dsub_(dsub) {
+CentroidTable::CentroidTable(const float* centroids, int ksub, int dsub)
+    : ksub_(ksub), dsub_(dsub) {
   VI_CHECK(ksub >= 1 && ksub <= 65536 && dsub >= 1, "ksub {}, dsub {}", ksub, dsub);
   values_.assign(static_cast<std::size_t>(blocks()) * dsub * kLanes,
                  std::numeric_limits<float>::infinity());
@@ -44,8 +45,10 @@ CentroidTable::CentroidTable(const float* centroids, int ksub, int dsub) : ksub_
 
 void CentroidTable::set(const float* centroids) {
   for (int c = 0; c < ksub_; ++c) {
-    float* out = values_.data() + static_cast<std::size_t>(c / kLanes) * dsub_ * kLanes + c % kLanes;
-    for (int j = 0; j < dsub_; ++j) out[j * kLanes] = centroids[static_cast<std::size_t>(c) * dsub_ + j];
+    float* out =
+        values_.data() + static_cast<std::size_t>(c / kLanes) * dsub_ * kLanes + c % kLanes;
+    for (int j = 0; j < dsub_; ++j)
+      out[j * kLanes] = centroids[static_cast<std::size_t>(c) * dsub_ + j];
   }
 }
 

@@ -1,4 +1,4 @@
-// AVX2 + FMA level of assign(): 8 centroids in the lanes, P points at a time. Compiled with -mavx2 -mfma.
+// AVX2 + FMA level of assign(): 8 centroids in the lanes, P points at a time (-mavx2 -mfma).
 #include <immintrin.h>
 
 #include "core/quant/assign_kernels.h"
@@ -57,8 +57,8 @@ inline void run(const AssignJob& job, std::size_t i) {
     for (int p = 0; p < P; ++p) {
       const __m256 less = _mm256_cmp_ps(sum[p], best[p], _CMP_LT_OQ);
       best[p] = _mm256_min_ps(sum[p], best[p]);  // a NaN distance leaves best
-      index[p] = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(index[p]),
-                                                      _mm256_castsi256_ps(current), less));
+      index[p] = _mm256_castps_si256(
+          _mm256_blendv_ps(_mm256_castsi256_ps(index[p]), _mm256_castsi256_ps(current), less));
     }
     current = _mm256_add_epi32(current, eight);
   }
@@ -82,7 +82,8 @@ inline void run_any(const AssignJob& job, std::size_t i) {
   __m256i current = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256i eight = _mm256_set1_epi32(8);
   for (int half = 0; half < 2 * job.blocks; ++half) {
-    const float* c = job.table + static_cast<std::size_t>(half >> 1) * job.dsub * 16 + (half & 1) * 8;
+    const float* c =
+        job.table + static_cast<std::size_t>(half >> 1) * job.dsub * 16 + (half & 1) * 8;
     __m256 sum[P];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) sum[p] = _mm256_setzero_ps();
@@ -98,8 +99,8 @@ inline void run_any(const AssignJob& job, std::size_t i) {
     for (int p = 0; p < P; ++p) {
       const __m256 less = _mm256_cmp_ps(sum[p], best[p], _CMP_LT_OQ);
       best[p] = _mm256_min_ps(sum[p], best[p]);  // a NaN distance leaves best
-      index[p] = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(index[p]),
-                                                      _mm256_castsi256_ps(current), less));
+      index[p] = _mm256_castps_si256(
+          _mm256_blendv_ps(_mm256_castsi256_ps(index[p]), _mm256_castsi256_ps(current), less));
     }
     current = _mm256_add_epi32(current, eight);
   }
@@ -125,10 +126,14 @@ inline void all(const AssignJob& job) {
 
 void assign_avx2(const AssignJob& job) {
   switch (job.dsub) {
-    case 2: return all<2, 4>(job);
-    case 4: return all<4, 4>(job);
-    case 8: return all<8, 4>(job);
-    default: return all<0, 4>(job);
+    case 2:
+      return all<2, 4>(job);
+    case 4:
+      return all<4, 4>(job);
+    case 8:
+      return all<8, 4>(job);
+    default:
+      return all<0, 4>(job);
   }
 }
 

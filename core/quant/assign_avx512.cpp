@@ -1,4 +1,4 @@
-// AVX-512 level of assign(): 16 centroids in the lanes, P points at a time. Compiled with -mavx512f.
+// AVX-512 level of assign(): 16 centroids in the lanes, P points at a time (-mavx512f).
 #include <immintrin.h>
 
 #include "core/quant/assign_kernels.h"
@@ -23,21 +23,20 @@ inline void run(const AssignJob& job, std::size_t i) {
   for (int b = 0; b < job.blocks; ++b) {
     const float* c = job.table + static_cast<std::size_t>(b) * d * 16;
     __m512 sum[P];
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) sum[p] = _mm512_setzero_ps();
     const auto add = [&](int j) __attribute__((always_inline)) {
       const __m512 cj = _mm512_loadu_ps(c + j * 16);
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
         const __m512 t = _mm512_sub_ps(cj, _mm512_set1_ps(x[p * job.stride + j]));
-        sum[p] = _mm512_fmadd_ps(t, t, sum[p]);
+        sum[p] = j == 0 ? _mm512_mul_ps(t, t) : _mm512_fmadd_ps(t, t, sum[p]);
       }
     };
+    add(0);
     if constexpr (D > 0) {
 #pragma GCC unroll 8
-      for (int j = 0; j < D; ++j) add(j);
+      for (int j = 1; j < D; ++j) add(j);
     } else {
-      for (int j = 0; j < d; ++j) add(j);
+      for (int j = 1; j < d; ++j) add(j);
     }
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
@@ -69,10 +68,14 @@ inline void all(const AssignJob& job) {
 
 void assign_avx512(const AssignJob& job) {
   switch (job.dsub) {
-    case 2: return all<2, 8>(job);
-    case 4: return all<4, 8>(job);
-    case 8: return all<8, 4>(job);
-    default: return all<0, 4>(job);
+    case 2:
+      return all<2, 8>(job);
+    case 4:
+      return all<4, 8>(job);
+    case 8:
+      return all<8, 4>(job);
+    default:
+      return all<0, 4>(job);
   }
 }
 

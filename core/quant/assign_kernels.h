@@ -1,6 +1,6 @@
-// The SIMD levels of assign(): private to core/quant. The .cpp files of the AVX levels are compiled with
-// their instruction set and so must not instantiate anything that another file could share: raw pointers
-// and intrinsics only.
+// The SIMD levels of assign(): private to core/quant. The .cpp files of the AVX levels are compiled
+// with their instruction set and so must not instantiate anything that another file could share:
+// raw pointers and intrinsics only.
 #pragma once
 
 #include <cstddef>

@@ -19,7 +19,8 @@ inline void check_finite(const float* rows, std::size_t n, int head_dim) {
   if (sum[0] == 0.0f) return;
   for (i = 0; i < count; ++i)
     if (!std::isfinite(rows[i]))
-      fail("cannot code row {}: channel {} is not finite ({})", i / head_dim, i % head_dim, rows[i]);
+      fail("cannot code row {}: channel {} is not finite ({})", i / head_dim, i % head_dim,
+           rows[i]);
 }
 
 }  // namespace vi::quant::detail

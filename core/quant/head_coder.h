@@ -1,5 +1,5 @@
-// One side of one (layer, KV head): tokens to packed bytes and back. Rows are float [n, head_dim] in the
-// space the model uses (post-RoPE keys, values); transforms live inside. Thread-safe once built.
+// One side of one (layer, KV head): tokens to packed bytes and back. Rows are float [n, head_dim]
+// in the space the model uses (post-RoPE keys, values); transforms live inside. Thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ namespace vi::quant {
 
 // What the fused attention needs of a vector code: codes and centroids, no copy.
 struct VectorView {
-  CodeLayout layout;                 // n_books sub-spaces
+  CodeLayout layout;  // n_books sub-spaces
   int dsub = 0;
   bool shared = false;               // one codebook for all sub-spaces
   const float* centroids = nullptr;  // [shared ? 1 : n_books, ksub, dsub], every value exact in f16
@@ -24,8 +24,8 @@ struct VectorView {
 class HeadCoder {
  public:
   virtual ~HeadCoder() = default;
-  // Tokens are coded in whole multiples of this many (1 for vector codes and per-token integers, the group
-  // for per-channel integers).
+  // Tokens are coded in whole multiples of this many (1 for vector codes and per-token integers,
+  // the group for per-channel integers).
   virtual int seal_tokens() const = 0;
   virtual int head_dim() const = 0;
   // Packed bytes of n coded tokens (payload + scales, zero points), a whole number of blocks.
@@ -33,11 +33,13 @@ class HeadCoder {
   // Bits per element: payload and metadata apart.
   virtual double payload_bits() const = 0;
   virtual double metadata_bits() const = 0;
-  // Codes n tokens into `stream` (of stream_bytes(first + n), zeroed beyond what was coded) as tokens
-  // [first, first + n). first and n are multiples of seal_tokens(). Error if a row is not finite.
-  virtual void encode(const float* rows, std::size_t n, std::size_t first, std::uint8_t* stream) const = 0;
+  // Codes n tokens into `stream` (of stream_bytes(first + n), zeroed beyond what was coded) as
+  // tokens [first, first + n), multiples of seal_tokens(). Error if a row is not finite.
+  virtual void encode(const float* rows, std::size_t n, std::size_t first,
+                      std::uint8_t* stream) const = 0;
   // The reconstruction of tokens [first, first + n), any first and n.
-  virtual void decode(const std::uint8_t* stream, std::size_t first, std::size_t n, float* rows) const = 0;
+  virtual void decode(const std::uint8_t* stream, std::size_t first, std::size_t n,
+                      float* rows) const = 0;
   // Non-null for vector codes.
   virtual const VectorView* vector_view() const { return nullptr; }
 

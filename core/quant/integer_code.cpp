@@ -44,8 +44,10 @@ inline float dequantise(const Group& group, unsigned q) {
 }
 
 void put_group(const Group& group, std::uint8_t* out) {
-  out[0] = static_cast<std::uint8_t>(group.scale_bits), out[1] = static_cast<std::uint8_t>(group.scale_bits >> 8);
-  out[2] = static_cast<std::uint8_t>(group.min_bits), out[3] = static_cast<std::uint8_t>(group.min_bits >> 8);
+  out[0] = static_cast<std::uint8_t>(group.scale_bits),
+  out[1] = static_cast<std::uint8_t>(group.scale_bits >> 8);
+  out[2] = static_cast<std::uint8_t>(group.min_bits),
+  out[3] = static_cast<std::uint8_t>(group.min_bits >> 8);
 }
 
 Group get_group(const std::uint8_t* in) {
@@ -67,13 +69,14 @@ inline unsigned get_bits(const std::uint8_t* row, std::size_t bit, int bits) {
 void reconstruct_group(float* x, std::size_t stride, int n, int bits) {
   const Group group = measure(x, stride, n, bits);
   const float top = static_cast<float>((1 << bits) - 1);
-  for (int i = 0; i < n; ++i) x[i * stride] = dequantise(group, quantise(group, x[i * stride], top));
+  for (int i = 0; i < n; ++i)
+    x[i * stride] = dequantise(group, quantise(group, x[i * stride], top));
 }
 
 }  // namespace
 
-IntegerCode::IntegerCode(int head_dim, const transform::HeadTransform* transform, GroupAxis axis, int bits,
-                         int group)
+IntegerCode::IntegerCode(int head_dim, const transform::HeadTransform* transform, GroupAxis axis,
+                         int bits, int group)
     : head_dim_(head_dim), transform_(transform), axis_(axis), bits_(bits), group_(group) {
   VI_CHECK(head_dim >= 1 && bits >= 1 && bits <= 8 && group >= 1, "head_dim {}, bits {}, group {}",
            head_dim, bits, group);
@@ -81,7 +84,8 @@ IntegerCode::IntegerCode(int head_dim, const transform::HeadTransform* transform
     VI_CHECK(group * bits % 8 == 0, "{} tokens of {} bits are not whole bytes", group, bits);
   } else {
     VI_CHECK(head_dim % group == 0, "group {} does not divide head_dim {}", group, head_dim);
-    VI_CHECK(head_dim * bits % 8 == 0, "{} channels of {} bits are not whole bytes", head_dim, bits);
+    VI_CHECK(head_dim * bits % 8 == 0, "{} channels of {} bits are not whole bytes", head_dim,
+             bits);
   }
 }
 
@@ -96,7 +100,8 @@ std::size_t IntegerCode::stream_bytes(std::size_t n) const {
   return (n + seal - 1) / seal * block_bytes();
 }
 
-void IntegerCode::encode(const float* rows, std::size_t n, std::size_t first, std::uint8_t* stream) const {
+void IntegerCode::encode(const float* rows, std::size_t n, std::size_t first,
+                         std::uint8_t* stream) const {
   const std::size_t d = head_dim_, seal = seal_tokens();
   VI_CHECK(first % seal == 0 && n % seal == 0, "tokens [{}, {}) are not whole groups of {}", first,
            first + n, seal);
@@ -114,7 +119,8 @@ void IntegerCode::encode(const float* rows, std::size_t n, std::size_t first, st
         put_group(group, block + c * 4);
         std::uint8_t* row = block + d * 4 + c * row_bytes;
         for (int t = 0; t < group_; ++t)
-          put_bits(row, static_cast<std::size_t>(t) * bits_, bits_, quantise(group, work[t * d + c], top));
+          put_bits(row, static_cast<std::size_t>(t) * bits_, bits_,
+                   quantise(group, work[t * d + c], top));
       }
     } else {
       std::uint8_t* payload = block + d / group_ * 4;
@@ -128,7 +134,8 @@ void IntegerCode::encode(const float* rows, std::size_t n, std::size_t first, st
   }
 }
 
-void IntegerCode::decode(const std::uint8_t* stream, std::size_t first, std::size_t n, float* rows) const {
+void IntegerCode::decode(const std::uint8_t* stream, std::size_t first, std::size_t n,
+                         float* rows) const {
   const std::size_t d = head_dim_, seal = seal_tokens();
   for (std::size_t i = 0; i < n; ++i) {
     const std::size_t token = first + i, t = token % seal;
@@ -162,7 +169,8 @@ void IntegerCode::reconstruct(const float* rows, std::size_t n, float* out) cons
       for (std::size_t c = 0; c < d; ++c) reconstruct_group(out + at * d + c, d, count, bits_);
     }
   } else {
-    for (std::size_t start = 0; start < n * d; start += group_) reconstruct_group(out + start, 1, group_, bits_);
+    for (std::size_t start = 0; start < n * d; start += group_)
+      reconstruct_group(out + start, 1, group_, bits_);
   }
   if (transform_) transform_->inverse(out, n);
 }

@@ -23,6 +23,8 @@ namespace {
 using faiss::Index;
 
 constexpr std::int64_t kChunk = 1024;  // points assigned at a time
+constexpr double kWorthThreads =
+    1e8;  // fused multiply-adds of an iteration; below, a barrier costs more
 
 // What faiss::Clustering asks for distances: the centroids, searched by assign().
 class AssignIndex final : public Index {
@@ -35,8 +37,10 @@ class AssignIndex final : public Index {
     fresh_ = last_.size() != size || std::memcmp(last_.data(), x, size * sizeof(float)) != 0;
     if (fresh_) {
       last_.assign(x, x + size);
-      if (table_.ksub() == 0) table_ = CentroidTable(x, ksub_, d);
-      else table_.set(x);
+      if (table_.ksub() == 0)
+        table_ = CentroidTable(x, ksub_, d);
+      else
+        table_.set(x);
     }
     ntotal = n;
   }
@@ -50,7 +54,7 @@ class AssignIndex final : public Index {
     if (fresh_ || static_cast<idx_t>(codes_.size()) != n) {
       codes_.resize(n);
       distances_.resize(n);
-#pragma omp parallel for schedule(static) if (!omp_in_parallel())
+#pragma omp parallel for schedule(static)
       for (idx_t at = 0; at < n; at += kChunk)
         quant::assign(table_, x + at * d, std::min<idx_t>(kChunk, n - at), d, codes_.data() + at, 1,
                       distances_.data() + at);
@@ -69,6 +73,26 @@ class AssignIndex final : public Index {
   mutable std::vector<float> distances_;
 };
 
+// What an iteration costs, in fused multiply-adds.
+double work(const KmeansProblem& problem, const KmeansSettings& settings) {
+  const double most = double(problem.ksub) * settings.max_points_per_centroid * problem.dsub;
+  return std::min(static_cast<double>(problem.points.size()), most) * problem.ksub;
+}
+
+// The number of threads of the parallel regions that this thread opens, FAISS's among them.
+class ThreadScope {
+ public:
+  explicit ThreadScope(int threads) : before_(omp_get_max_threads()) {
+    omp_set_num_threads(threads);
+  }
+  ~ThreadScope() { omp_set_num_threads(before_); }
+  ThreadScope(const ThreadScope&) = delete;
+  ThreadScope& operator=(const ThreadScope&) = delete;
+
+ private:
+  int before_;
+};
+
 struct Sample {
   std::span<const float> points;
   std::vector<float> weights;  // mean 1, or empty
@@ -77,13 +101,14 @@ struct Sample {
 };
 
 void check(const KmeansProblem& problem, const KmeansSettings& settings) {
-  VI_CHECK(problem.dsub >= 1 && problem.ksub >= 1 && problem.ksub <= 65536, "dsub {}, ksub {}", problem.dsub,
-           problem.ksub);
+  VI_CHECK(problem.dsub >= 1 && problem.ksub >= 1 && problem.ksub <= 65536, "dsub {}, ksub {}",
+           problem.dsub, problem.ksub);
   VI_CHECK(settings.iterations >= 1 && settings.max_points_per_centroid >= 1,
-           "{} iterations, {} points a centroid", settings.iterations, settings.max_points_per_centroid);
+           "{} iterations, {} points a centroid", settings.iterations,
+           settings.max_points_per_centroid);
   const std::size_t dsub = problem.dsub, n = problem.points.size() / dsub;
-  VI_CHECK(problem.points.size() == n * dsub, "{} values are not whole points of {}", problem.points.size(),
-           dsub);
+  VI_CHECK(problem.points.size() == n * dsub, "{} values are not whole points of {}",
+           problem.points.size(), dsub);
   if (n == 0) fail("k-means: no points to train on");
   for (std::size_t i = 0; i < n * dsub; ++i)
     if (!(std::fabs(problem.points[i]) <= 1e18f))  // its square must be finite too
@@ -96,9 +121,9 @@ void check(const KmeansProblem& problem, const KmeansSettings& settings) {
       fail("k-means: weight {} is {}; expected a finite number from 0", i, problem.weights[i]);
 }
 
-// FAISS's rule, drawn by us: at most ksub * max_points_per_centroid points, without replacement, in their
-// order. Weights are scaled to mean 1: FAISS splits an empty cluster off one whose weight exceeds 1 and
-// would search for ever if there were none.
+// FAISS's rule, drawn by us: at most ksub * max_points_per_centroid points, without replacement, in
+// their order. Weights are scaled to mean 1: FAISS splits an empty cluster off one whose weight
+// exceeds 1 and would search for ever if there were none.
 Sample draw(const KmeansProblem& problem, const KmeansSettings& settings, Rng& rng) {
   const std::int64_t dsub = problem.dsub;
   const std::int64_t n = static_cast<std::int64_t>(problem.points.size()) / dsub;
@@ -131,33 +156,35 @@ Sample draw(const KmeansProblem& problem, const KmeansSettings& settings, Rng& r
   return sample;
 }
 
-// The different points in order of appearance, if there are at most `limit`; otherwise empty. Stops at
-// the first point too many, so that ordinary data costs next to nothing.
+// The different points in order of appearance, if there are at most `limit`; otherwise empty. Stops
+// at the first point too many, so that ordinary data costs next to nothing.
 std::vector<float> few_different(std::span<const float> points, int dsub, int limit) {
   std::unordered_set<std::string> seen;
   std::vector<float> result, point(dsub);
   for (std::size_t i = 0; i < points.size(); i += dsub) {
     for (int j = 0; j < dsub; ++j) point[j] = points[i + j] + 0.0f;  // -0 is 0
-    if (!seen.emplace(reinterpret_cast<const char*>(point.data()), dsub * sizeof(float)).second) continue;
+    if (!seen.emplace(reinterpret_cast<const char*>(point.data()), dsub * sizeof(float)).second)
+      continue;
     if (static_cast<int>(seen.size()) > limit) return {};
     result.insert(result.end(), point.begin(), point.end());
   }
   return result;
 }
 
-std::vector<float> cluster(const KmeansProblem& problem, const KmeansSettings& settings, const Sample& sample,
-                           Rng& rng) {
+std::vector<float> cluster(const KmeansProblem& problem, const KmeansSettings& settings,
+                           const Sample& sample, Rng& rng) {
   const std::size_t size = static_cast<std::size_t>(problem.ksub) * problem.dsub;
   std::vector<float> centroids = few_different(sample.points, problem.dsub, problem.ksub);
   if (!centroids.empty()) {
     const std::size_t different = centroids.size();
-    for (std::size_t i = 0; centroids.size() < size; ++i) centroids.push_back(centroids[i % different]);
+    for (std::size_t i = 0; centroids.size() < size; ++i)
+      centroids.push_back(centroids[i % different]);
     return centroids;
   }
   faiss::ClusteringParameters parameters;
   parameters.niter = settings.iterations;
   parameters.seed = static_cast<int>(rng.next() & 0x3fffffff);
-  parameters.min_points_per_centroid = 1;                 // or it prints a warning
+  parameters.min_points_per_centroid = 1;  // or it prints a warning
   parameters.max_points_per_centroid = settings.max_points_per_centroid;
   faiss::Clustering clustering(problem.dsub, problem.ksub, parameters);
   AssignIndex index(problem.dsub, problem.ksub);
@@ -170,6 +197,9 @@ std::vector<float> cluster(const KmeansProblem& problem, const KmeansSettings& s
 
 KmeansResult kmeans(const KmeansProblem& problem, const KmeansSettings& settings) {
   check(problem, settings);
+  const int threads = settings.threads > 0 ? settings.threads : omp_get_max_threads();
+  const ThreadScope scope(omp_in_parallel() || work(problem, settings) < kWorthThreads ? 1
+                                                                                       : threads);
   Rng rng(problem.seed);
   const Sample sample = draw(problem, settings, rng);
   KmeansResult result;
@@ -199,14 +229,13 @@ KmeansResult kmeans(const KmeansProblem& problem, const KmeansSettings& settings
   return result;
 }
 
-std::vector<KmeansResult> train_many(std::span<const KmeansProblem> problems, const KmeansSettings& settings,
-                                     Progress& progress) {
+std::vector<KmeansResult> train_many(std::span<const KmeansProblem> problems,
+                                     const KmeansSettings& settings, Progress& progress) {
   const int n = static_cast<int>(problems.size());
   std::vector<KmeansResult> results(n);
   std::vector<std::exception_ptr> errors(n);
   std::atomic<bool> stop = false;
-  const int before = omp_get_max_threads();
-  const int threads = settings.threads > 0 ? settings.threads : before;
+  const int threads = settings.threads > 0 ? settings.threads : omp_get_max_threads();
   const auto one = [&](int i) {
     if (stop) return;
     try {
@@ -219,14 +248,13 @@ std::vector<KmeansResult> train_many(std::span<const KmeansProblem> problems, co
       stop = true;
     }
   };
-  if (n < threads) {
-    omp_set_num_threads(threads);
-    for (int i = 0; i < n; ++i) one(i);
-    omp_set_num_threads(before);
-  } else {
+  // Side by side as long as every thread has one; large ones left over take all threads each.
+  int side_by_side = n;
+  for (const KmeansProblem& problem : problems)
+    if (work(problem, settings) >= kWorthThreads) side_by_side = n - n % threads;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int i = 0; i < n; ++i) one(i);
-  }
+  for (int i = 0; i < side_by_side; ++i) one(i);
+  for (int i = side_by_side; i < n; ++i) one(i);
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
   return results;

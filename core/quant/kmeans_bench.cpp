@@ -63,11 +63,11 @@ Json run_case(const Case& c, const KmeansBenchSettings& settings, Progress& prog
   double mse = 0;
   for (const KmeansResult& result : results) mse += result.train_mse / problems;
 
-  Json json = {{"case", c.name},       {"problems", problems},
-               {"points", c.points},   {"dsub", kDsub},
-               {"ksub", kKsub},        {"iterations", settings.iterations},
-               {"wall_s", wall},       {"cpu_s", cpu},
-               {"train_mse", mse},     {"s_per_problem", wall / problems}};
+  Json json = {{"case", c.name},     {"problems", problems},
+               {"points", c.points}, {"dsub", kDsub},
+               {"ksub", kKsub},      {"iterations", settings.iterations},
+               {"wall_s", wall},     {"cpu_s", cpu},
+               {"train_mse", mse},   {"s_per_problem", wall / problems}};
   const int baseline = std::min(settings.baseline_problems, problems);
   if (baseline > 0) {
     const Clock flat;
@@ -114,7 +114,8 @@ Json kmeans_bench(const KmeansBenchSettings& settings, Progress& progress) {
   cases.push_back(run_case({"shared", 180, 65536}, settings, progress));
   cases.push_back(run_case({"subspace", 2880, 16384}, settings, progress));
   Json& assigns = json["assign"] = Json::array();
-  for (const auto& [dsub, ksub] : {std::pair{2, 256}, {4, 256}, {8, 256}, {4, 4096}, {8, 4096}, {16, 256}})
+  for (const auto& [dsub, ksub] :
+       {std::pair{2, 256}, {4, 256}, {8, 256}, {4, 4096}, {8, 4096}, {16, 256}})
     for (const auto& [name, level] : enum_names(Simd{}))
       if (level <= best_simd()) assigns.push_back(run_assign(dsub, ksub, level));
   return json;

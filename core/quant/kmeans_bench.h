@@ -1,5 +1,5 @@
-// `vecinfer bench kmeans`: codebook training at the sizes of a whole model (30 layers, 3 KV heads, both
-// sides), with FAISS's own flat index as the baseline in the same run.
+// `vecinfer bench kmeans`: codebook training at the sizes of a whole model (30 layers, 3 KV heads,
+// both sides), with FAISS's own flat index as the baseline in the same run.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +10,9 @@
 namespace vi::quant {
 
 struct KmeansBenchSettings {
-  int problems = 0;        // 0: all (180 shared, 2880 per sub-space)
+  int problems = 0;  // 0: all (180 shared, 2880 per sub-space)
   int iterations = 30;
-  int threads = 0;         // 0: OpenMP's number
+  int threads = 0;  // 0: OpenMP's number
   int baseline_problems = 2;
   std::uint64_t seed = 1;
 };

@@ -13,12 +13,14 @@ inline void pack_row(const std::uint16_t* codes, std::size_t stride, int shift, 
     std::uint64_t word = 0;
     for (int t = 0; t < 8; ++t)
       word |= ((codes[(half * 8 + t) * stride] >> shift) & mask) << (t * bits);
-    for (int i = 0; i < bits; ++i) row[half * bits + i] = static_cast<std::uint8_t>(word >> (8 * i));
+    for (int i = 0; i < bits; ++i)
+      row[half * bits + i] = static_cast<std::uint8_t>(word >> (8 * i));
   }
 }
 
 template <bool kHigh>
-inline void unpack_row(const std::uint8_t* row, int bits, std::uint16_t* codes, std::size_t stride) {
+inline void unpack_row(const std::uint8_t* row, int bits, std::uint16_t* codes,
+                       std::size_t stride) {
   const std::uint64_t mask = (1u << bits) - 1u;
   for (int half = 0; half < 2; ++half) {
     std::uint64_t word = 0;
@@ -26,8 +28,10 @@ inline void unpack_row(const std::uint8_t* row, int bits, std::uint16_t* codes, 
     for (int t = 0; t < 8; ++t) {
       const auto code = static_cast<std::uint16_t>((word >> (t * bits)) & mask);
       std::uint16_t& out = codes[(half * 8 + t) * stride];
-      if constexpr (kHigh) out = static_cast<std::uint16_t>(out | (code << 8));
-      else out = code;
+      if constexpr (kHigh)
+        out = static_cast<std::uint16_t>(out | (code << 8));
+      else
+        out = code;
     }
   }
 }
@@ -53,14 +57,15 @@ void unpack_block(const CodeLayout& layout, const std::uint8_t* block, std::uint
   for (int m = 0; m < books; ++m) {
     unpack_row<false>(block + m * layout.low_row_bytes(), layout.low_bits(), codes + m, books);
     if (layout.high_bits() > 0)
-      unpack_row<true>(block + layout.high_plane() + m * layout.high_row_bytes(), layout.high_bits(),
-                       codes + m, books);
+      unpack_row<true>(block + layout.high_plane() + m * layout.high_row_bytes(),
+                       layout.high_bits(), codes + m, books);
   }
 }
 
-// fn_block(token, stream block) for whole blocks, fn_token(token) for the rest of [first, first + n).
+// block(token, offset) for the whole blocks of [first, first + n), token(token) for the rest.
 template <class Block, class Token>
-void walk(const CodeLayout& layout, std::size_t first, std::size_t n, Block&& block, Token&& token) {
+void walk(const CodeLayout& layout, std::size_t first, std::size_t n, Block&& block,
+          Token&& token) {
   std::size_t t = first;
   const std::size_t end = first + n;
   while (t < end) {
@@ -75,24 +80,28 @@ void walk(const CodeLayout& layout, std::size_t first, std::size_t n, Block&& bl
 
 }  // namespace
 
-void pack_codes(const CodeLayout& layout, const std::uint16_t* codes, std::size_t n, std::size_t first,
-                std::uint8_t* stream) {
+void pack_codes(const CodeLayout& layout, const std::uint16_t* codes, std::size_t n,
+                std::size_t first, std::uint8_t* stream) {
   const std::size_t books = layout.n_books;
   walk(
       layout, first, n,
-      [&](std::size_t t, std::size_t at) { pack_block(layout, codes + (t - first) * books, stream + at); },
+      [&](std::size_t t, std::size_t at) {
+        pack_block(layout, codes + (t - first) * books, stream + at);
+      },
       [&](std::size_t t) {
         for (std::size_t m = 0; m < books; ++m)
           set_code(layout, stream, t, static_cast<int>(m), codes[(t - first) * books + m]);
       });
 }
 
-void unpack_codes(const CodeLayout& layout, const std::uint8_t* stream, std::size_t first, std::size_t n,
-                  std::uint16_t* codes) {
+void unpack_codes(const CodeLayout& layout, const std::uint8_t* stream, std::size_t first,
+                  std::size_t n, std::uint16_t* codes) {
   const std::size_t books = layout.n_books;
   walk(
       layout, first, n,
-      [&](std::size_t t, std::size_t at) { unpack_block(layout, stream + at, codes + (t - first) * books); },
+      [&](std::size_t t, std::size_t at) {
+        unpack_block(layout, stream + at, codes + (t - first) * books);
+      },
       [&](std::size_t t) {
         for (std::size_t m = 0; m < books; ++m)
           codes[(t - first) * books + m] =

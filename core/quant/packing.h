@@ -1,5 +1,5 @@
-// Many codes at once into and out of the packed layout of code_layout.h. Whole blocks are packed a row
-// at a time; a block that is filled in part goes code by code. Same bytes as set_code / get_code.
+// Many codes at once into and out of the layout of code_layout.h. Whole blocks go a row at a time, a
+// block that is filled in part code by code. Same bytes as set_code and get_code.
 #pragma once
 
 #include <cstddef>
@@ -9,12 +9,12 @@
 
 namespace vi::quant {
 
-// codes [n, n_books] -> tokens [first, first + n) of `stream`, which must be zero from token `first` on.
-void pack_codes(const CodeLayout& layout, const std::uint16_t* codes, std::size_t n, std::size_t first,
-                std::uint8_t* stream);
+// codes [n, n_books] -> tokens [first, first + n) of `stream`, zero from `first` on.
+void pack_codes(const CodeLayout& layout, const std::uint16_t* codes, std::size_t n,
+                std::size_t first, std::uint8_t* stream);
 
 // Tokens [first, first + n) of `stream` -> codes [n, n_books].
-void unpack_codes(const CodeLayout& layout, const std::uint8_t* stream, std::size_t first, std::size_t n,
-                  std::uint16_t* codes);
+void unpack_codes(const CodeLayout& layout, const std::uint8_t* stream, std::size_t first,
+                  std::size_t n, std::uint16_t* codes);
 
 }  // namespace vi::quant

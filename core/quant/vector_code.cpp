@@ -18,8 +18,8 @@ constexpr std::size_t kChunk = 4 * kBlockTokens;  // tokens transformed and code
 
 std::shared_ptr<const VectorBooks> make_books(int dsub, int code_bits, int n_books,
                                               const float* centroids) {
-  VI_CHECK(dsub >= 1 && code_bits >= 1 && code_bits <= 16 && n_books >= 1, "dsub {}, bits {}, books {}",
-           dsub, code_bits, n_books);
+  VI_CHECK(dsub >= 1 && code_bits >= 1 && code_bits <= 16 && n_books >= 1,
+           "dsub {}, bits {}, books {}", dsub, code_bits, n_books);
   auto books = std::make_shared<VectorBooks>();
   books->dsub = dsub;
   books->code_bits = code_bits;
@@ -30,8 +30,9 @@ std::shared_ptr<const VectorBooks> make_books(int dsub, int code_bits, int n_boo
   for (std::size_t i = 0; i < books->centroids.size(); ++i) {
     const float value = books->centroids[i];
     if (!std::isfinite(value) || half_to_float(float_to_half(value)) != value)
-      fail<ContractError>("codebook {} centroid {} dimension {}: expected a value exact in f16, found {}",
-                          i / size, i % size / dsub, i % dsub, value);
+      fail<ContractError>(
+          "codebook {} centroid {} dimension {}: expected a value exact in f16, found {}", i / size,
+          i % size / dsub, i % dsub, value);
   }
   for (int m = 0; m < n_books; ++m)
     books->tables.emplace_back(books->centroids.data() + m * size, ksub, dsub);
@@ -42,9 +43,10 @@ VectorCode::VectorCode(int head_dim, const transform::HeadTransform* transform,
                        std::shared_ptr<const VectorBooks> books)
     : head_dim_(head_dim), transform_(transform), books_(std::move(books)) {
   const int dsub = books_->dsub;
-  VI_CHECK(head_dim > 0 && head_dim % dsub == 0, "dsub {} does not divide head_dim {}", dsub, head_dim);
-  VI_CHECK(books_->n_books == 1 || books_->n_books == head_dim / dsub, "{} codebooks for {} sub-spaces",
-           books_->n_books, head_dim / dsub);
+  VI_CHECK(head_dim > 0 && head_dim % dsub == 0, "dsub {} does not divide head_dim {}", dsub,
+           head_dim);
+  VI_CHECK(books_->n_books == 1 || books_->n_books == head_dim / dsub,
+           "{} codebooks for {} sub-spaces", books_->n_books, head_dim / dsub);
   view_.layout = {head_dim / dsub, books_->code_bits};
   view_.dsub = dsub;
   view_.shared = books_->n_books == 1;
@@ -90,13 +92,15 @@ void VectorCode::lookup(const std::uint16_t* codes, std::size_t n, float* rows) 
   if (transform_) transform_->inverse(rows, n);
 }
 
-void VectorCode::encode(const float* rows, std::size_t n, std::size_t first, std::uint8_t* stream) const {
+void VectorCode::encode(const float* rows, std::size_t n, std::size_t first,
+                        std::uint8_t* stream) const {
   std::vector<std::uint16_t> packed(n * view_.layout.n_books);
   codes(rows, n, packed.data());
   pack_codes(view_.layout, packed.data(), n, first, stream);
 }
 
-void VectorCode::decode(const std::uint8_t* stream, std::size_t first, std::size_t n, float* rows) const {
+void VectorCode::decode(const std::uint8_t* stream, std::size_t first, std::size_t n,
+                        float* rows) const {
   std::vector<std::uint16_t> unpacked(n * view_.layout.n_books);
   unpack_codes(view_.layout, stream, first, n, unpacked.data());
   lookup(unpacked.data(), n, rows);

@@ -1,5 +1,5 @@
-// Vector quantisation of a head (VecInfer Eq. 2, 8): transform, cut into head_dim / dsub sub-vectors,
-// each coded by its nearest centroid; packed as code_layout.h says.
+// Vector quantisation of a head (VecInfer Eq. 2, 8): transform, cut into head_dim / dsub
+// sub-vectors, each coded by its nearest centroid; packed as code_layout.h says.
 #pragma once
 
 #include <memory>
@@ -10,8 +10,8 @@
 
 namespace vi::quant {
 
-// The books of one coder: [1 or n_books, ksub, dsub] and the same in the kernels' order. Shared by all
-// coders that use the same centroids.
+// The books of one coder: [1 or n_books, ksub, dsub] and the same in the kernels' order. Shared by
+// all coders that use the same centroids.
 struct VectorBooks {
   int dsub = 0, code_bits = 0, n_books = 0;  // n_books 1: shared by the sub-spaces
   std::vector<float> centroids;              // f16-exact
@@ -31,8 +31,10 @@ class VectorCode final : public HeadCoder {
   std::size_t stream_bytes(std::size_t n) const override { return view_.layout.stream_bytes(n); }
   double payload_bits() const override;
   double metadata_bits() const override { return 0; }
-  void encode(const float* rows, std::size_t n, std::size_t first, std::uint8_t* stream) const override;
-  void decode(const std::uint8_t* stream, std::size_t first, std::size_t n, float* rows) const override;
+  void encode(const float* rows, std::size_t n, std::size_t first,
+              std::uint8_t* stream) const override;
+  void decode(const std::uint8_t* stream, std::size_t first, std::size_t n,
+              float* rows) const override;
   const VectorView* vector_view() const override { return &view_; }
   void reconstruct(const float* rows, std::size_t n, float* out) const override;
 

@@ -24,15 +24,19 @@ std::vector<double> channel_mean(const float* rows, std::size_t n_rows, int d) {
 
 }  // namespace
 
-std::vector<double> channel_statistic(Statistic statistic, const float* rows, std::size_t n_rows, int d) {
+std::vector<double> channel_statistic(Statistic statistic, const float* rows, std::size_t n_rows,
+                                      int d) {
   VI_CHECK(n_rows > 0, "no rows to measure");
   std::vector<double> result(d, 0.0);
   for (std::size_t r = 0; r < n_rows; ++r)
     for (int i = 0; i < d; ++i) {
       const double x = std::fabs(static_cast<double>(rows[r * d + i]));
-      if (statistic == Statistic::absmax) result[i] = std::max(result[i], x);
-      else if (statistic == Statistic::rms) result[i] += x * x;
-      else result[i] += x;
+      if (statistic == Statistic::absmax)
+        result[i] = std::max(result[i], x);
+      else if (statistic == Statistic::rms)
+        result[i] += x * x;
+      else
+        result[i] += x;
     }
   const double n = static_cast<double>(n_rows);
   for (double& value : result) {
@@ -42,8 +46,8 @@ std::vector<double> channel_statistic(Statistic statistic, const float* rows, st
   return result;
 }
 
-HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* rows, std::size_t n_rows,
-                        int d, std::string_view place) {
+HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* rows,
+                        std::size_t n_rows, int d, std::string_view place) {
   HeadTransform result{d, {}};
   const bool measures = std::any_of(specs.begin(), specs.end(), [](const TransformSpec& spec) {
     return spec.kind != TransformKind::hadamard;

@@ -1,5 +1,5 @@
 // From samples of one (layer, KV head, side) to its HeadTransform (VecInfer section 3.2, Eq. 3-4).
-// Each step measures the rows as the earlier steps left them: "hadamard, smooth" smooths after rotation.
+// Each step measures the rows as earlier steps left them: "hadamard, smooth" smooths rotated rows.
 #pragma once
 
 #include <cstddef>

@@ -77,8 +77,12 @@ void HeadTransform::forward(float* rows, std::size_t n_rows) const {
         for (std::size_t r = 0; r < n_rows; ++r)
           for (int i = 0; i < d; ++i) rows[r * d + i] /= step.vector[i];
         break;
-      case Step::Kind::hadamard: hadamard(rows, n_rows, d); break;
-      case Step::Kind::dense: multiply(rows, n_rows, d, step.matrix.data(), false); break;
+      case Step::Kind::hadamard:
+        hadamard(rows, n_rows, d);
+        break;
+      case Step::Kind::dense:
+        multiply(rows, n_rows, d, step.matrix.data(), false);
+        break;
     }
 }
 
@@ -93,21 +97,30 @@ void HeadTransform::inverse(float* rows, std::size_t n_rows) const {
         for (std::size_t r = 0; r < n_rows; ++r)
           for (int i = 0; i < d; ++i) rows[r * d + i] *= step->vector[i];
         break;
-      case Step::Kind::hadamard: hadamard(rows, n_rows, d); break;
-      case Step::Kind::dense: multiply(rows, n_rows, d, step->inverse.data(), false); break;
+      case Step::Kind::hadamard:
+        hadamard(rows, n_rows, d);
+        break;
+      case Step::Kind::dense:
+        multiply(rows, n_rows, d, step->inverse.data(), false);
+        break;
     }
 }
 
 void HeadTransform::query(float* rows, std::size_t n_rows) const {
   const int d = head_dim;
   for (const Step& step : steps) switch (step.kind) {  // q' = q A^-T, step by step
-      case Step::Kind::center: break;
+      case Step::Kind::center:
+        break;
       case Step::Kind::scale:
         for (std::size_t r = 0; r < n_rows; ++r)
           for (int i = 0; i < d; ++i) rows[r * d + i] *= step.vector[i];
         break;
-      case Step::Kind::hadamard: hadamard(rows, n_rows, d); break;
-      case Step::Kind::dense: multiply(rows, n_rows, d, step.inverse.data(), true); break;
+      case Step::Kind::hadamard:
+        hadamard(rows, n_rows, d);
+        break;
+      case Step::Kind::dense:
+        multiply(rows, n_rows, d, step.inverse.data(), true);
+        break;
     }
 }
 

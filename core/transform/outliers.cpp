@@ -61,7 +61,8 @@ ChannelStats channel_stats(const float* rows, std::size_t n_rows, int d) {
   return stats;
 }
 
-OutlierStats outlier_stats(const HeadTransform& transform, const float* rows, std::size_t n_rows, int d) {
+OutlierStats outlier_stats(const HeadTransform& transform, const float* rows, std::size_t n_rows,
+                           int d) {
   OutlierStats stats{channel_stats(rows, n_rows, d), {}};
   std::vector<float> work(rows, rows + n_rows * d);
   transform.forward(work.data(), n_rows);

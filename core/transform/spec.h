@@ -1,5 +1,5 @@
-// The transforms of a codec, as settings (VecInfer sections 3.2-3.3). Steps run in the order listed;
-// each measures the tensor as the earlier steps left it.
+// The transforms of a codec, as settings (VecInfer sections 3.2-3.3). Steps run in the order
+// listed; each measures the tensor as the earlier steps left it.
 #pragma once
 
 #include <array>
@@ -26,7 +26,7 @@ constexpr auto enum_names(Statistic) {
 
 // One step; steps run in the order listed. `smooth` divides channel i by
 // max(statistic_i, 1e-4)^exponent (VecInfer Eq. 3-4: absmax, 0.5); `hadamard` multiplies by the
-// orthonormal Walsh-Hadamard matrix of size head_dim (Eq. 5-6); `center` subtracts the channel mean.
+// orthonormal Walsh-Hadamard matrix of size head_dim (Eq. 5-6); `center` subtracts the mean.
 struct TransformSpec {
   TransformKind kind = TransformKind::hadamard;
   Statistic statistic = Statistic::absmax;

@@ -1,0 +1,104 @@
+// Codec: which codebook a head gets, bits by hand, sets that do not fit.
+#include "core/codec/codec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/common/error.h"
+
+namespace vi::codec {
+namespace {
+
+CodecSpec spec(const char* text) {
+  CodecSpec s;
+  config::read(config::parse_yaml_text(text, "t"), s);
+  return s;
+}
+
+// Every centroid of book b holds b.
+CodebookSide books(int layers, int groups, int n_books, int ksub, int dsub) {
+  CodebookSide side{layers, groups, n_books, ksub, dsub, {}};
+  for (int b = 0; b < layers * groups * n_books; ++b)
+    side.centroids.insert(side.centroids.end(), ksub * dsub, static_cast<float>(b));
+  return side;
+}
+
+TransformSet identity_set() { return {2, 3, 8, {}, {}}; }
+
+TEST(Codec, HeadsGetTheirBooks) {
+  const auto first = [](const Codec& codec, int layer, int head) {
+    return codec.key(layer, head)->vector_view()->centroids[0];
+  };
+  const Codec head(spec("key: {code: d4b2}"), 2, 3, 8, identity_set(), {books(2, 3, 1, 4, 4), {}});
+  EXPECT_EQ(first(head, 1, 2), 5);
+  EXPECT_EQ(head.value(1, 2), nullptr);
+  const Codec sub(spec("key: {code: {kind: vector, dsub: 4, bits: 2, scope: subspace}}"), 2, 3, 8,
+                  identity_set(), {books(2, 3, 2, 4, 4), {}});
+  EXPECT_EQ(first(sub, 1, 2), 10);
+  EXPECT_EQ(sub.key(1, 2)->vector_view()->centroids[16], 11);
+  const Codec layer(spec("key: {code: {kind: vector, dsub: 4, bits: 2, per: layer}}"), 2, 3, 8,
+                    identity_set(), {books(2, 1, 1, 4, 4), {}});
+  EXPECT_EQ(first(layer, 0, 2), 0);
+  EXPECT_EQ(first(layer, 1, 2), 1);
+  EXPECT_EQ(layer.key(1, 0)->vector_view()->centroids, layer.key(1, 2)->vector_view()->centroids);
+  const Codec model(spec("key: {code: {kind: vector, dsub: 4, bits: 2, per: model}}"), 2, 3, 8,
+                    identity_set(), {books(1, 1, 1, 4, 4), {}});
+  EXPECT_EQ(model.key(0, 0)->vector_view()->centroids, model.key(1, 2)->vector_view()->centroids);
+}
+
+TEST(Codec, BitsByHand) {
+  // d4b2 keys (0.5 bit), 2-bit values in groups of 4 (2 + 8 bits), recent 4, sinks 2.
+  const Codec codec(spec("key: {code: d4b2}\n"
+                         "value: {code: {kind: integer, bits: 2, group: 4}}\n"
+                         "window: {recent: 4, sinks: 2, value_flush: sliding}"),
+                    2, 3, 8, identity_set(), {books(2, 3, 1, 4, 4), {}});
+  const BitCount b = codec.bits(13);
+  EXPECT_EQ(b.tokens, 13);
+  EXPECT_EQ(b.key_payload, 0.5);
+  EXPECT_EQ(b.value_payload, 2);
+  EXPECT_EQ(b.key_metadata, 0);
+  EXPECT_EQ(b.value_metadata, 8);
+  // keys: 11 after the sinks, 8 coded, 5 exact; values: 7 coded, 6 exact
+  EXPECT_NEAR(b.window, 0.5 * (5.0 / 13 * 15.5 + 6.0 / 13 * 6), 1e-12);
+  EXPECT_NEAR(b.total, (8 * 0.5 + 5 * 16 + 7 * 10 + 6 * 16) / 26.0, 1e-12);
+  EXPECT_EQ(b.codebook_bytes, 2 * 2 * 3 * 16);
+  const Codec exact(spec("{}"), 2, 3, 8, identity_set(), {});
+  EXPECT_EQ(exact.bits(1).total, 16);
+  EXPECT_EQ(exact.bits(1).window, 0);
+  EXPECT_THROW(exact.bits(0), Error);
+}
+
+TEST(Codec, RefusesSetsThatDoNotFit) {
+  const auto refuses = [](const char* text, TransformSet transforms, CodebookSet set) {
+    EXPECT_THROW(Codec(spec(text), 2, 3, 8, std::move(transforms), std::move(set)), ContractError)
+        << text;
+  };
+  refuses("key: {code: d4b2}", identity_set(), {});
+  refuses("key: {code: d4b2}", identity_set(), {books(1, 3, 1, 4, 4), {}});
+  refuses("key: {code: d4b2}", identity_set(), {books(2, 3, 1, 8, 4), {}});
+  CodebookSet cut{books(2, 3, 1, 4, 4), {}};
+  cut.key.centroids.pop_back();
+  refuses("key: {code: d4b2}", identity_set(), cut);
+  CodebookSet inexact{books(2, 3, 1, 4, 4), {}};
+  inexact.key.centroids[3] = 0.1f;
+  refuses("key: {code: d4b2}", identity_set(), inexact);
+  refuses("key: {transforms: [hadamard]}", identity_set(), {});
+
+  TransformSet set = identity_set();
+  transform::Step scale;
+  scale.kind = transform::Step::Kind::scale;
+  scale.vector.assign(8, 1.0f);
+  set.key.assign(6, {8, {scale}});
+  EXPECT_NO_THROW(Codec(spec("key: {transforms: [smooth]}"), 2, 3, 8, set, {}));
+  refuses("key: {transforms: [hadamard]}", set, {});
+  refuses("key: {transforms: [smooth, hadamard]}", set, {});
+  TransformSet zero = set;
+  zero.key[4].steps[0].vector[2] = 0;
+  refuses("key: {transforms: [smooth]}", zero, {});
+  TransformSet few = set;
+  few.key.pop_back();
+  refuses("key: {transforms: [smooth]}", few, {});
+}
+
+}  // namespace
+}  // namespace vi::codec

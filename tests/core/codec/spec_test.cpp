@@ -1,0 +1,147 @@
+// CodecSpec: words and maps, every refused mix names its two choices.
+#include "core/codec/spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/codec/window.h"
+#include "core/config/node.h"
+
+namespace vi::codec {
+namespace {
+
+using testing::HasSubstr;
+
+CodecSpec read(const std::string& text) {
+  CodecSpec spec;
+  config::read(config::parse_yaml_text(text, "m.yaml"), spec);
+  return spec;
+}
+
+template <class F>
+std::string refusal(F&& f) {
+  try {
+    f();
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+std::string refused(const std::string& text) {
+  return refusal([&] { read(text); });
+}
+std::string refused_by_model(const std::string& text, int head_dim) {
+  const CodecSpec spec = read(text);
+  return refusal([&] { check_against_model(spec, head_dim, {}); });
+}
+
+TEST(CodeSpec, Words) {
+  const CodeSpec code = CodeSpec::from_scalar("d8b12");
+  EXPECT_EQ(code.kind, CodeKind::vector);
+  EXPECT_EQ(code.dsub, 8);
+  EXPECT_EQ(code.bits, 12);
+  EXPECT_EQ(code.ksub(), 4096);
+  EXPECT_EQ(code.scope, BookScope::shared);
+  EXPECT_EQ(code.per, BookPer::head);
+  EXPECT_EQ(CodeSpec::from_scalar("none").kind, CodeKind::none);
+  for (const char* bad :
+       {"", "d", "d4", "d4b", "4b8", "b8d4", "d4b8x", "d-4b8", "d4b-8", "d4 b8", "d99999999999b8"})
+    EXPECT_THROW(CodeSpec::from_scalar(bad), Error) << bad;
+}
+
+TEST(CodecSpec, WholeDocument) {
+  const CodecSpec spec = read(R"(
+key: {transforms: [smooth, {kind: hadamard}], code: d4b10}
+value: {code: {kind: integer, axis: token, bits: 2, group: 32}}
+window: {recent: 64, sinks: 4, value_flush: sliding}
+)");
+  EXPECT_EQ(spec.key.transforms.size(), 2u);
+  EXPECT_EQ(spec.key.code.bits, 10);
+  EXPECT_EQ(spec.value.code.axis, Axis::token);
+  EXPECT_EQ(spec.window.sinks, 4);
+  EXPECT_EQ(spec.window.key_flush, Flush::block);
+  EXPECT_EQ(spec.window.value_flush, Flush::sliding);
+  EXPECT_FALSE(spec.exact());
+  EXPECT_TRUE(read("{}").exact());
+  // What was read is what is written: the canonical JSON reads back as the same settings.
+  const Json json = config::to_json(spec);
+  EXPECT_EQ(config::to_json(read(json.dump())), json);
+}
+
+TEST(CodecSpec, Refuses) {
+  EXPECT_THAT(refused("key: {code: d4b17}"),
+              HasSubstr("m.yaml:1:13: bits of a vector code must be 1..16, not 17"));
+  EXPECT_THAT(refused("key: {code: d0b8}"), HasSubstr("dsub must be 1..256"));
+  EXPECT_THAT(refused("key: {code: d4b0}"), HasSubstr("1..16"));
+  EXPECT_THAT(refused("key: {code: q4}"), HasSubstr("dNbB"));
+  EXPECT_THAT(refused("value: {code: {kind: integer, bits: 9}}"), HasSubstr("1..8"));
+  EXPECT_THAT(refused("key: {code: {kind: integer, axis: channel, bits: 3, group: 4}}"),
+              HasSubstr("whole number"));
+  EXPECT_THAT(refused("key: {code: {kind: integer, group: 0}}"), HasSubstr("group must be"));
+  EXPECT_THAT(refused("window: {recent: -1}"), HasSubstr("recent"));
+  EXPECT_THAT(refused("window: {sinks: -1}"), HasSubstr("sinks"));
+  EXPECT_THAT(refused("window: {recnt: 1}"), HasSubstr("did you mean 'recent'"));
+  EXPECT_THAT(refused("key: {tap: pre_rope}"), HasSubstr("post_rope"));
+  const std::string channel = "{code: {kind: integer, axis: channel, bits: 2, group: 32}}";
+  EXPECT_THAT(refused("key: " + channel + "\nwindow: {recent: 48}"), HasSubstr("multiple of 32"));
+  EXPECT_THAT(refused("key: " + channel + "\nwindow: {recent: 0}"), HasSubstr("multiple of 32"));
+  EXPECT_EQ(refused("key: " + channel + "\nwindow: {recent: 64}"), "accepted");
+  EXPECT_EQ(refused("key: " + channel + "\nwindow: {recent: 48, key_flush: sliding}"), "accepted");
+}
+
+TEST(CodecSpec, RefusedByTheModel) {
+  EXPECT_THAT(refused_by_model("key: {code: d12b8}", 64),
+              HasSubstr("key: dsub 12 does not divide the model's head_dim 64"));
+  EXPECT_THAT(refused_by_model("value: {code: d128b8}", 64), HasSubstr("value: dsub 128"));
+  EXPECT_THAT(refused_by_model("key: {transforms: [hadamard]}", 80), HasSubstr("power of two"));
+  EXPECT_EQ(refused_by_model("key: {transforms: [smooth]}", 80), "accepted");
+  EXPECT_THAT(refused_by_model("value: {code: {kind: integer, group: 128}}", 64),
+              HasSubstr("group 128"));
+  EXPECT_THAT(refused_by_model("value: {code: {kind: integer, group: 5, bits: 3}}", 25),
+              HasSubstr("bytes"));
+  EXPECT_EQ(refused_by_model("value: {code: {kind: integer, group: 32, bits: 2}}", 64), "accepted");
+}
+
+TEST(Window, ByHand) {
+  const auto block = [](std::int64_t t, int sinks = 0, int seal = 1) {
+    return coded_tokens(t, sinks, 128, Flush::block, seal);
+  };
+  EXPECT_EQ(block(0), 0);
+  EXPECT_EQ(block(127), 0);
+  EXPECT_EQ(block(128), 128);
+  EXPECT_EQ(block(300), 256);
+  EXPECT_EQ(block(131, 4), 0);
+  EXPECT_EQ(block(132, 4), 128);
+  EXPECT_EQ(block(2, 4), 0);
+  const auto sliding = [](std::int64_t t, int seal) {
+    return coded_tokens(t, 0, 128, Flush::sliding, seal);
+  };
+  EXPECT_EQ(sliding(100, 1), 0);
+  EXPECT_EQ(sliding(129, 1), 1);
+  EXPECT_EQ(sliding(190, 32), 32);
+  EXPECT_EQ(coded_tokens(77, 0, 0, Flush::block, 1), 77);
+  EXPECT_EQ(coded_tokens(77, 0, 0, Flush::sliding, 32), 64);
+}
+
+TEST(Window, NeverFallsAndAlwaysWholeGroups) {
+  for (const Flush flush : {Flush::block, Flush::sliding})
+    for (const int sinks : {0, 4})
+      for (const auto& [recent, seal] : {std::pair{0, 1}, {1, 1}, {32, 32}, {96, 32}, {128, 1}}) {
+        std::int64_t before = 0;
+        for (std::int64_t t = 0; t < 700; ++t) {
+          const std::int64_t coded = coded_tokens(t, sinks, recent, flush, seal);
+          EXPECT_GE(coded, before);
+          EXPECT_EQ(coded % seal, 0);
+          EXPECT_LE(coded, std::max<std::int64_t>(0, t - sinks));
+          if (flush == Flush::sliding) {
+            EXPECT_GE(t - coded, std::min<std::int64_t>(t, recent));
+          } else if (recent > 0) {
+            EXPECT_LT(t - coded, sinks + recent);
+          }
+          before = coded;
+        }
+      }
+}
+
+}  // namespace
+}  // namespace vi::codec
