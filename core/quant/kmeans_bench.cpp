@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/common/hash.h"
 #include "core/common/rng.h"
 #include "core/quant/assign.h"
 #include "core/quant/kmeans.h"
@@ -61,13 +62,23 @@ Json run_case(const Case& c, const KmeansBenchSettings& settings, Progress& prog
   const double wall = clock.wall_s(), cpu = clock.cpu_s();
   progress.end();
   double mse = 0;
-  for (const KmeansResult& result : results) mse += result.train_mse / problems;
+  Sha256 hash;  // the same on every machine, SIMD level and number of threads
+  for (const KmeansResult& result : results) {
+    mse += result.train_mse / problems;
+    hash.update(result.centroids.data(), result.centroids.size() * sizeof(float));
+  }
 
-  Json json = {{"case", c.name},     {"problems", problems},
-               {"points", c.points}, {"dsub", kDsub},
-               {"ksub", kKsub},      {"iterations", settings.iterations},
-               {"wall_s", wall},     {"cpu_s", cpu},
-               {"train_mse", mse},   {"s_per_problem", wall / problems}};
+  Json json = {{"case", c.name},
+               {"problems", problems},
+               {"points", c.points},
+               {"dsub", kDsub},
+               {"ksub", kKsub},
+               {"iterations", settings.iterations},
+               {"wall_s", wall},
+               {"cpu_s", cpu},
+               {"train_mse", mse},
+               {"s_per_problem", wall / problems},
+               {"centroids_sha256", hash.hex()}};
   const int baseline = std::min(settings.baseline_problems, problems);
   if (baseline > 0) {
     const Clock flat;

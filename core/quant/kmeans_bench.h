@@ -17,8 +17,9 @@ struct KmeansBenchSettings {
   std::uint64_t seed = 1;
 };
 
-// {"cases":[{"case","problems","points","dsub","ksub","iterations","wall_s","cpu_s","train_mse",
-//            "faiss_flat_wall_s_per_problem","speedup"}...], "assign":[...], "simd", "threads"}
+// {"simd", "threads", "cases": [{"case", "problems", "points", "dsub", "ksub", "iterations", "wall_s",
+//   "cpu_s", "train_mse", "s_per_problem", "centroids_sha256", "faiss_flat_s_per_problem", "speedup"}],
+//  "assign": [{"dsub", "ksub", "simd", "points_per_s", "ns_per_distance"}]}
 Json kmeans_bench(const KmeansBenchSettings& settings, Progress& progress);
 
 }  // namespace vi::quant
