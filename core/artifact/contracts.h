@@ -4,15 +4,18 @@
 
 #include <array>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "core/artifact/h5.h"
 
 namespace vi::artifact {
 
-// codec: transform and codebook of a model in one file, as `vecinfer export` writes it.
+// codec: transform and codebook of a model in one file, as `vecinfer export` writes it: groups
+// /transform and /codebook with the content of those two files.
 enum class FileKind { kv_samples, transform, kv_transformed, codebook, codec };
-std::string_view file_name(FileKind kind);  // "kv_samples.h5"
 
 struct AttrRule {
   std::string_view object, name;  // object may hold "{side}"
@@ -21,13 +24,14 @@ struct AttrRule {
   std::string_view meaning;
 };
 
-// `path` may hold "{layer}" (layer_00 ...), "{side}" (key, value). `dims` are symbols: equal names
-// are equal numbers in one file, an attribute of the root or of the side with that name binds it; a
-// name starting with "side." is bound per side.
+// `path` may hold {layer} (layer_00 ...), {side} (key, value), {n} (once for each step of that
+// kind: "", _2, _3 ...) and {i} (1, 2 ... as far as they go). `dims` are symbols, "" ends: equal
+// names are equal numbers in one file; an attribute of that name binds them; "side." means one
+// number a side.
 struct DatasetRule {
   std::string_view path;
   DType dtype;
-  std::array<std::string_view, 6> dims;  // "" ends
+  std::array<std::string_view, 6> dims;
   bool required;
   bool finite;  // NaN and infinity are errors
   std::string_view meaning;
@@ -35,8 +39,8 @@ struct DatasetRule {
 
 struct FileRule {
   FileKind kind;
-  std::string_view name;
-  int version;  // root attribute "format_version"
+  std::string_view name;  // "kv_samples"; attribute format is "vecinfer.kv_samples"
+  int version;            // attribute format_version
   std::span<const AttrRule> attrs;
   std::span<const DatasetRule> datasets;
 };
@@ -44,14 +48,28 @@ struct FileRule {
 const FileRule& rule_of(FileKind kind);
 std::span<const FileRule> file_rules();
 
-// `full` reads the numbers too (finite, centroids exact in f16, divisors positive ...); `shape`
-// suffices for a file whose hash has been checked. `group`: where the content starts inside the
-// file, "" or "/transform".
+// ContractError "file: /place: expected ..." at the first thing missing, misshapen or unknown.
+// `full` reads the numbers too (finite, centroids exact in f16, divisors positive, bases inverted);
+// `shape` suffices for a file whose hash has been checked. `group`: where the content starts inside
+// the file, "" or "/transform".
 enum class Depth { shape, full };
 void check_contract(const H5File& file, FileKind kind, Depth depth = Depth::full,
                     const std::string& group = "");
 
-// Writes root attributes "format" (the file's kind) and "format_version".
+// The datasets and the attributes (object, rule) that the file of this kind holds, by the same
+// table.
+struct Expected {
+  std::vector<std::pair<std::string, const DatasetRule*>> datasets;
+  std::vector<std::pair<std::string, const AttrRule*>> attrs;
+};
+Expected expected_content(const H5File& file, FileKind kind, const std::string& group = "");
+
+// Writes attributes "format" and "format_version" of the root or of `group`.
 void stamp(H5File& file, FileKind kind, const std::string& group = "");
+
+// "smooth,hadamard" -> its words; ContractError at any that is no step.
+std::vector<std::string> split_steps(std::string_view list, std::string_view place);
+// The dataset name suffix of each step: "" for the first of its kind, "_2" for the second ...
+std::vector<std::string> step_suffixes(const std::vector<std::string>& steps);
 
 }  // namespace vi::artifact
