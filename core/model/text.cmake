@@ -2,7 +2,9 @@ vi_library(vi_model_text
   SOURCES
     weights.cpp dequant.cpp gguf.cpp gguf_reader.cpp safetensors.cpp
     model_config.cpp architectures.cpp config_json.cpp
-    utf8.cpp strict_json.cpp
+    utf8.cpp strict_json.cpp unicode.cpp
+    tokenizer.cpp tokenizer_gguf.cpp tokenizer_json.cpp stream_encoder.cpp
+    bpe.cpp pre_tokenizer.cpp added_tokens.cpp
   DEPS vi_common
   PRIVATE_DEPS ${PCRE2_LIBRARY})
 target_include_directories(vi_model_text SYSTEM PRIVATE ${PCRE2_INCLUDE})

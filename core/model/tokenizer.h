@@ -47,7 +47,7 @@ class Tokenizer {
 
   // `text` must be UTF-8: ContractError "text: byte N: ..." otherwise. Thread-safe.
   std::vector<std::int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
-  // The bytes of the tokens, possibly cut inside a UTF-8 sequence (utf8.h: utf8_lossy). ContractError for
+  // The bytes of the tokens, possibly cut inside a UTF-8 sequence (utf8.h: utf8_lossy); what normalising or stripping took does not come back. ContractError for
   // an id outside the vocabulary. Thread-safe.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special = false) const;
 
@@ -63,7 +63,8 @@ class Tokenizer {
   std::optional<std::int32_t> eos_id() const;
   void set_bos_eos(std::optional<std::int32_t> bos, std::optional<std::int32_t> eos);
 
-  struct Impl;
+
+  struct Impl;  // tokenizer_impl.h
   const Impl& impl() const { return *impl_; }
 
  private:
@@ -74,24 +75,28 @@ class Tokenizer {
 // Encodes a text that comes in pieces (any cut, inside a UTF-8 sequence too) and does not fit in memory:
 // the ids of all feed() calls and finish() together are those of encode(whole text). It cuts only where
 // the pre-tokenizer must (between a word and a space, mostly), so it holds back the text after the last
-// such place: a few bytes of prose, but all of a text without white space. Pre-tokenizer expressions that
-// are not in our table hold everything back until finish().
+// such place: a block of 256 KiB of prose, but all of a text without white space. Pre-tokenizer expressions
+// that are not in our table hold everything back until finish().
 class StreamEncoder {
  public:
   using Sink = std::function<void(std::span<const std::int32_t>)>;
-  StreamEncoder(const Tokenizer& tokenizer, Sink sink, const EncodeOptions& options = {});
+  // `place` is what errors start with. The tokenizer must outlive the encoder.
+  StreamEncoder(const Tokenizer& tokenizer, Sink sink, const EncodeOptions& options = {},
+                std::string_view place = "text");
   void feed(std::string_view piece);
   void finish();  // the rest; the encoder is then as new
   std::size_t held_bytes() const { return buffer_.size(); }
 
  private:
+  std::size_t last_cut() const;  // 0: none
   void encode_front(std::size_t bytes);
 
   const Tokenizer& tokenizer_;
   Sink sink_;
   EncodeOptions options_;
-  std::string buffer_;
+  std::string place_, buffer_;
   std::size_t checked_ = 0;   // bytes of buffer_ known to be UTF-8
+  std::size_t next_try_ = 0;  // buffer_ size at which a cut is looked for again
   std::uint64_t offset_ = 0;  // of buffer_ in the whole text, for messages
   bool started_ = false;
 };
