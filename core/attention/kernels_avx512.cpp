@@ -120,12 +120,17 @@ void add_books(const PackedCode& code, CodeBlocks blocks, const float* p, int m,
   }
   const std::uint8_t* block = blocks.data;
   for (std::size_t b = 0; b < blocks.n; ++b, block += bytes, p += kBlock * kQuad) {
-    CodeRow<kWidth> rows[kBooks];
-    VI_UNROLL for (int i = 0; i < kBooks; ++i) rows[i].load(code, block, blocks.end, m + i);
-    for (int t = 0; t < kBlock; ++t) {
+    if (m == 0) fetch_block(block, bytes);
+    using Codes = Offsets<kWidth, std::bit_width(4u * kDsub) - 1>;
+    Codes codes[kBooks];
+    VI_UNROLL for (int i = 0; i < kBooks; ++i) codes[i].load(code, block, blocks.end, m + i);
+    std::uint64_t words[kBooks];
+    VI_UNROLL for (int t = 0; t < kBlock; ++t) {
+      if (t % Codes::kStep == 0)
+        VI_UNROLL for (int i = 0; i < kBooks; ++i) words[i] = codes[i].word(t);
       const auto weights = S::weights(p + t * kQuad);
       VI_UNROLL for (int i = 0; i < kBooks; ++i)
-        S::add(regs[i], weights, books[i] + rows[i][t] * kDsub);
+        S::add(regs[i], weights, Codes::next(books[i], words[i]));
     }
   }
   VI_UNROLL for (int i = 0; i < kBooks; ++i) S::store(regs[i], acc + (m + i) * kDsub, d);

@@ -83,8 +83,8 @@ Side make_side(const SideView& view, bool key) {
   side.packed = {side.code->centroids, side.code->shared ? 0 : ksub * side.code->dsub, layout.n_books,
                  layout.code_bits, side.code->dsub};
   side.block_bytes = layout.block_bytes();
-  // A table costs about as much as scoring ksub tokens from the codebook.
-  side.look_up = key && view.n_coded >= ksub && layout.n_books * ksub * kQuad <= kMaxLut;
+  // A table costs about as much as scoring a third to a half of ksub tokens from the codebook.
+  side.look_up = key && 2 * view.n_coded >= ksub && layout.n_books * ksub * kQuad <= kMaxLut;
   return side;
 }
 
@@ -313,7 +313,9 @@ void decode_attention(const DecodeShape& shape, const HeadView* heads, const flo
   const Kernels& table = kernels(level);
   const int n_tasks = static_cast<int>(tasks.size());
   const int threads = std::max(1, std::min(omp_get_max_threads(), n_tasks));
-  const int chunk = std::max(1, n_tasks / (threads * 8));
+  // A thread that takes all tasks of a unit builds one table for them; with few units, finer.
+  const bool whole_units = units % threads == 0 || units >= 4 * threads;
+  const int chunk = std::max(1, whole_units ? n_tasks / units : n_tasks / (threads * 4));
   std::exception_ptr failure;
   const auto guarded = [&failure](const auto& work) {  // nothing may leave a loop that threads share
     try {
