@@ -1,0 +1,226 @@
+// Times the kernels: correctness against the f64 oracle first (one KV head of one sequence), then the median of
+// cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case and kernel.
+//   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set one|quick|grid|shapes|all] [--repeats N]
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "core/common/error.h"
+#include "core/common/half.h"
+#include "core/common/rng.h"
+#include "cuda/common/timing.h"
+#include "cuda/decode_attention/cases.h"
+#include "cuda/decode_attention/oracle.h"
+
+namespace vi::cuda {
+namespace {
+
+struct Options {
+  std::string json, commit = "unknown", date = "unknown", set = "quick";
+  int repeats = 21;
+};
+
+struct Bench {
+  Options options;
+  Device device = current_device();
+  Timer timer;
+  double copy = 0;
+  std::ofstream file;
+
+  void line(const std::string& name, const CaseSpec& s, const char* kernel, const Timing& t, std::int64_t bytes, double error) {
+    const double gbps = static_cast<double>(bytes) / t.median_ms / 1e6;
+    nlohmann::ordered_json j = {{"case", name}, {"kernel", kernel}, {"batch", s.kv_len.size()}, {"kv_len", s.kv_len[0]},
+      {"n_q_heads", s.n_kv_heads * s.group}, {"n_kv_heads", s.n_kv_heads}, {"head_dim", s.head_dim},
+      {"ms", t.median_ms}, {"ms_p10", t.low_ms}, {"ms_p90", t.high_ms}, {"repeats", t.repeats}, {"bytes", bytes},
+      {"gbps", gbps}, {"copy_gbps", copy / 1e9}, {"pct_of_copy", 100 * gbps * 1e9 / copy}, {"rel_error", error},
+      {"gpu", device.name}, {"date", options.date}, {"commit", options.commit}};
+    if (file.is_open()) file << j.dump() << "\n" << std::flush;
+    std::printf("%-34s %-12s %8.4f ms (%.4f..%.4f) %6.0f GB/s %5.1f%% of copy  err %.1e\n", name.c_str(), kernel, t.median_ms,
+                t.low_ms, t.high_ms, gbps, 100 * gbps * 1e9 / copy, error);
+    std::fflush(stdout);
+  }
+
+  // The coded kernel. Returns its median.
+  double coded(const std::string& name, CaseSpec s) {
+    s.device_codes = true;
+    DecodeCase c(s);
+    const KernelConfig config = select_kernel(c.problem(device));
+    const DecodeCase::Result r = c.run(config);
+    const int b = static_cast<int>(s.kv_len.size()) - 1, h = s.n_kv_heads - 1;
+    double error = -1;  // paged cases are checked by the tests
+    if (s.page_tokens == 0) {
+      std::vector<std::uint8_t> key, value;
+      const OracleResult want = oracle_decode(c.host_of_sequence(b, key, value), b, h);
+      const std::size_t at = static_cast<std::size_t>(h) * s.group * s.head_dim, n = static_cast<std::size_t>(s.group) * s.head_dim;
+      error = relative_error(&r.out[static_cast<std::size_t>(b) * s.n_kv_heads * s.group * s.head_dim + at], &want.out[at], n);
+      if (!(error < 5e-3)) {
+        std::printf("%s: WRONG, relative error %g: not timed\n", name.c_str(), error);
+        return -1;
+      }
+    }
+    const DecodeParams p = c.device_params(config);
+    const Timing t = timer.cold([&] { decode_attention(p, config); }, options.repeats);
+    line(name, s, "lookup", t, c.code_bytes(), error);
+    return t.median_ms;
+  }
+
+  // The dense baseline at the same shape.
+  double dense(const std::string& name, const CaseSpec& s) {
+    const int batch = static_cast<int>(s.kv_len.size()), n = s.kv_len[0];
+    const std::size_t per_head = static_cast<std::size_t>(n) * s.head_dim, total = per_head * s.n_kv_heads * batch;
+    Rng rng(7);
+    std::vector<std::uint16_t> seed((1u << 21) - 24), q(static_cast<std::size_t>(batch) * s.n_kv_heads * s.group * s.head_dim);
+    for (auto& v : seed) v = float_to_half(static_cast<float>(rng.normal()));
+    for (auto& v : q) v = float_to_half(static_cast<float>(rng.normal()));
+    Buffer<std::uint16_t> key(total), value(total), d_q(q), out(q.size());
+    spread_on_device(key.data(), key.bytes(), seed.data(), seed.size() * 2);
+    spread_on_device(value.data(), value.bytes(), seed.data(), seed.size() * 2);
+    Buffer<int> len(s.kv_len);
+    DenseParams p;
+    p.q = d_q.data();
+    p.out = out.data();
+    p.key = key.data();
+    p.value = value.data();
+    p.kv_len = len.data();
+    p.batch = batch;
+    p.n_q_heads = s.n_kv_heads * s.group;
+    p.n_kv_heads = s.n_kv_heads;
+    p.head_dim = s.head_dim;
+    p.capacity = n;
+    p.scale = 1.f / std::sqrt(static_cast<float>(s.head_dim));
+    p.num_splits = dense_splits(batch, s.n_kv_heads, n, device.n_sms);
+    Buffer<float> workspace(dense_workspace_bytes(p) / sizeof(float));
+    p.workspace = workspace.data();
+    out.fill(0xff);
+    dense_decode_attention(p);
+    VI_CUDA(cudaDeviceSynchronize());
+    const int b = batch - 1, h = s.n_kv_heads - 1;
+    DenseParams host = p;
+    std::vector<std::uint16_t> k(per_head), v(per_head);
+    const std::size_t from = (static_cast<std::size_t>(b) * s.n_kv_heads + h) * per_head;
+    VI_CUDA(cudaMemcpy(k.data(), key.data() + from, per_head * 2, cudaMemcpyDeviceToHost));
+    VI_CUDA(cudaMemcpy(v.data(), value.data() + from, per_head * 2, cudaMemcpyDeviceToHost));
+    host.q = q.data();
+    host.key = k.data() - from;
+    host.value = v.data() - from;
+    host.kv_len = s.kv_len.data();
+    const OracleResult want = oracle_dense(host, b, h);
+    const auto bits = out.download();
+    std::vector<float> got(static_cast<std::size_t>(s.group) * s.head_dim);
+    const std::size_t at = static_cast<std::size_t>(h) * got.size();
+    for (std::size_t i = 0; i < got.size(); ++i)
+      got[i] = half_to_float(bits[static_cast<std::size_t>(b) * s.n_kv_heads * got.size() + at + i]);
+    const double error = relative_error(got.data(), &want.out[at], got.size());
+    if (!(error < 5e-3)) {
+      std::printf("%s dense: WRONG, relative error %g: not timed\n", name.c_str(), error);
+      return -1;
+    }
+    const Timing t = timer.cold([&] { dense_decode_attention(p); }, options.repeats);
+    line(name, s, "dense_f16", t, static_cast<std::int64_t>(total) * 4, error);
+    return t.median_ms;
+  }
+
+  void both(const std::string& name, const CaseSpec& s) {
+    const double c = coded(name, s), d = dense(name, s);
+    if (c > 0 && d > 0) std::printf("%-34s our dense f16 / coded: %.2f\n", name.c_str(), d / c);
+  }
+
+  void run() {
+    copy = timer.copy_bandwidth();
+    std::printf("%s, copy %.0f GB/s (read + write)\n", device.name.c_str(), copy / 1e9);
+    if (!options.json.empty()) file.open(options.json);
+    CaseSpec base;
+    base.n_kv_heads = 8;
+    const auto shape = [&](int batch, int kv_len) {
+      CaseSpec s = base;
+      s.kv_len.assign(batch, kv_len);
+      return s;
+    };
+    const std::string& set = options.set;
+    const bool all = set == "all";
+    if (all || set == "grid" || set == "quick") {
+      const std::vector<std::pair<int, int>> grid = {{1, 196608}, {1, 131072}, {1, 32768}, {8, 32768}, {16, 16384},
+                                                     {32, 8192}, {64, 4096}, {128, 2048}, {128, 4096}, {256, 1024}};
+      for (const auto& [batch, kv_len] : grid) {
+        const std::string name = "d4b8 " + std::to_string(batch) + "x" + std::to_string(kv_len);
+        if (set == "quick") coded(name, shape(batch, kv_len));
+        else both(name, shape(batch, kv_len));
+      }
+    }
+    if (set == "one") coded("d4b8 16x16384", shape(16, 16384));
+    if (all || set == "grid") coded("d4b8 32x196608", shape(32, 196608));
+    if (all || set == "shapes") {
+      CaseSpec s = shape(16, 16384);
+      s.key.shared = s.value.shared = true;
+      coded("d4b8 shared 16x16384", s);
+      s = shape(16, 16384);
+      s.dense_len.assign(16, 132);
+      coded("d4b8 16x16384 + 132 exact", s);
+      s = shape(16, 16384);
+      s.page_tokens = 64;
+      coded("d4b8 16x16384 paged 64", s);
+      s.page_tokens = 16;
+      coded("d4b8 16x16384 paged 16", s);
+      s = shape(16, 16384);
+      for (int b = 0; b < 16; ++b) s.kv_len[b] = 2048 * b + 1024;  // the same number of tokens
+      s.capacity = 32768;
+      coded("d4b8 16 ragged, mean 16384", s);
+      for (const auto& [k, v] : std::vector<std::pair<int, int>>{{8, 8}, {4, 8}, {8, 4}}) {
+        s = shape(16, 16384);
+        s.key.dsub = k;
+        s.value.dsub = v;
+        coded("K-d" + std::to_string(k) + "b8/V-d" + std::to_string(v) + "b8 16x16384", s);
+      }
+      for (int group : {1, 2, 7, 8, 16}) {
+        s = shape(16, 16384);
+        s.group = group;
+        both("d4b8 GQA " + std::to_string(group) + " 16x16384", s);
+      }
+      for (int group : {3, 4}) {
+        s = shape(16, 16384);
+        s.group = group;
+        s.head_dim = 64;
+        both("d4b8 head_dim 64 GQA " + std::to_string(group) + " 16x16384", s);
+      }
+      s = shape(16, 16384);
+      s.bias = 5;
+      coded("d4b8 biased keys 16x16384", s);
+    }
+  }
+};
+
+int main_of(int argc, char** argv) {
+  Options o;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string key = argv[i], v = argv[i + 1];
+    if (key == "--json") o.json = v;
+    else if (key == "--commit") o.commit = v;
+    else if (key == "--date") o.date = v;
+    else if (key == "--set") o.set = v;
+    else if (key == "--repeats") o.repeats = std::stoi(v);
+    else fail<ConfigError>("cuda_bench: unknown option {}", key);
+  }
+  Bench bench;
+  bench.options = o;
+  bench.run();
+  return 0;
+}
+
+}  // namespace
+}  // namespace vi::cuda
+
+int main(int argc, char** argv) {
+  try {
+    return vi::cuda::main_of(argc, argv);
+  } catch (const vi::CudaError& e) {
+    std::fprintf(stderr, "cuda_bench: %s\n", e.what());
+    return 4;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "cuda_bench: %s\n", e.what());
+    return 2;
+  }
+}

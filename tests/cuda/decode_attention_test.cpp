@@ -1,0 +1,256 @@
+// Every decode-attention kernel against the f64 oracle: awkward lengths, ragged batches, GQA groups, scopes, pages,
+// windows, biased keys; bitwise repeatability; independence of the split; replays of a CUDA graph.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+
+#include "core/common/error.h"
+#include "core/common/rng.h"
+#include "cuda/common/check.h"
+#include "cuda/decode_attention/cases.h"
+#include "cuda/decode_attention/oracle.h"
+
+namespace vi::cuda {
+namespace {
+
+#define VI_NEEDS_GPU() \
+  if (!has_device()) GTEST_SKIP() << "no CUDA device"
+
+// Largest error of a sequence's heads, each relative to the norm of that head's output; lse too.
+struct Errors {
+  double out = 0, lse = 0;
+};
+Errors compare(DecodeCase& c, const DecodeCase::Result& r) {
+  Errors e;
+  const DecodeParams& p = c.host();
+  for (int b = 0; b < p.batch; ++b) {
+    const OracleResult want = oracle_decode(p, b);
+    const std::size_t at = static_cast<std::size_t>(b) * p.n_q_heads;
+    const double err = relative_error(&r.out[at * p.head_dim], want.out.data(), want.out.size());
+    if (!(err <= e.out)) e.out = err;  // NaN stays
+    for (int h = 0; h < p.n_q_heads; ++h) {
+      if (std::isinf(want.lse[h])) {
+        EXPECT_EQ(r.lse[at + h], want.lse[h]);
+        for (int d = 0; d < p.head_dim; ++d) EXPECT_EQ(r.out[(at + h) * p.head_dim + d], 0.f);
+        continue;
+      }
+      const double diff = std::abs(r.lse[at + h] - want.lse[h]) / std::max(1.0, std::abs(want.lse[h]));
+      if (!(diff <= e.lse)) e.lse = diff;
+    }
+  }
+  return e;
+}
+
+double bound(Dtype t) { return t == Dtype::bf16 ? 4e-3 : 1e-3; }  // bf16's own rounding of the output is 2e-3
+
+void check(const CaseSpec& spec, bool fast, const char* what, double tolerance = 0) {
+  DecodeCase c(spec);
+  const Device device = current_device();
+  const KernelConfig config = fast ? select_kernel(c.problem(device)) : select_naive(c.problem(device));
+  const auto first = c.run(config);
+  const Errors e = compare(c, first);
+  std::printf("%-40s out %.1e  lse %.1e\n", what, e.out, e.lse);
+  EXPECT_LE(e.out, tolerance > 0 ? tolerance : bound(spec.dtype)) << what;
+  EXPECT_LE(e.lse, 2e-3) << what;
+  const auto again = c.run(config);
+  EXPECT_EQ(first.bits, again.bits) << what << ": two runs differ";
+}
+
+const std::vector<int> kLengths = {0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 251, 1021, 2053};
+
+TEST(NaiveDecode, AnyCode) {
+  VI_NEEDS_GPU();
+  std::uint64_t seed = 1;
+  for (int bits : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16})
+    for (int dsub : {2, 4, 8}) {
+      if (bits == 16 && dsub != 8) continue;
+      CaseSpec s;
+      s.n_kv_heads = 1;
+      s.head_dim = 64;
+      s.group = 3;
+      s.key = {dsub, bits, bits > 10};
+      s.value = {dsub, bits, bits > 10 || bits % 2 == 0};
+      s.kv_len = {17, 0, 129, 1};
+      s.page_tokens = bits % 3 == 0 ? 32 : 0;
+      s.dense_len = {3, 1, 0, 5};
+      s.seed = ++seed;
+      check(s, false, ("naive d" + std::to_string(dsub) + "b" + std::to_string(bits)).c_str());
+    }
+  for (int head_dim : {80, 96, 128, 256}) {
+    CaseSpec s;
+    s.head_dim = head_dim;
+    s.key = {4, 8, false};
+    s.value = {8, 6, true};
+    s.kv_len = {300, 5};
+    check(s, false, ("naive head_dim " + std::to_string(head_dim)).c_str());
+  }
+}
+
+TEST(LookupDecode, Lengths) {
+  VI_NEEDS_GPU();
+  for (const LookupRow& row : lookup_table()) {
+    CaseSpec s;
+    s.head_dim = row.head_dim;
+    s.key = {row.key_dsub, 8, false};
+    s.value = {row.value_dsub, 8, false};
+    s.kv_len = kLengths;
+    const std::string name = "lookup " + std::to_string(row.head_dim) + " K-d" + std::to_string(row.key_dsub) + " V-d" + std::to_string(row.value_dsub);
+    check(s, true, name.c_str());
+    s.key.shared = s.value.shared = true;
+    check(s, true, (name + " shared").c_str());
+    s.page_tokens = 48;
+    s.dense_len = {132, 0, 1, 15, 16, 17, 4, 128, 0, 33, 64, 5, 131, 200};
+    check(s, true, (name + " shared paged dense").c_str());
+    s.key.shared = s.value.shared = false;
+    s.dtype = Dtype::bf16;
+    check(s, true, (name + " paged dense bf16").c_str());
+  }
+}
+
+TEST(LookupDecode, Groups) {
+  VI_NEEDS_GPU();
+  for (int group = 1; group <= 16; ++group) {
+    CaseSpec s;
+    s.group = group;
+    s.n_kv_heads = group % 3 + 1;
+    s.kv_len = {777, 64, 0, 130};
+    s.dense_len = {4, 132, 7, 0};
+    s.seed = group;
+    check(s, true, ("lookup GQA " + std::to_string(group)).c_str());
+  }
+}
+
+TEST(LookupDecode, BiasedKeys) {
+  VI_NEEDS_GPU();
+  for (double bias : {1.0, 5.0, 20.0}) {
+    CaseSpec s;
+    s.bias = bias;
+    s.kv_len = {2053, 300};
+    s.dense_len = {132, 4};
+    check(s, true, ("lookup key bias " + std::to_string(bias)).c_str(), bias > 10 ? 5e-3 : 1e-3);
+  }
+  for (double scale : {2.0, 4.0}) {  // sharp softmax: scores of standard deviation 3 and 6 in log2
+    CaseSpec s;
+    s.key_scale = scale;
+    s.kv_len = {2053, 300};
+    check(s, true, ("lookup key scale " + std::to_string(scale)).c_str(), 1e-3 * scale);
+  }
+}
+
+TEST(LookupDecode, RandomShapes) {
+  VI_NEEDS_GPU();
+  Rng rng(20261122);
+  for (int i = 0; i < 24; ++i) {
+    const LookupRow row = lookup_table()[rng.below(lookup_table().size())];
+    CaseSpec s;
+    s.head_dim = row.head_dim;
+    s.key = {row.key_dsub, 8, rng.below(2) == 0};
+    s.value = {row.value_dsub, 8, rng.below(2) == 0};
+    s.n_kv_heads = 1 + static_cast<int>(rng.below(4));
+    s.group = 1 + static_cast<int>(rng.below(8));
+    const int batch = 1 + static_cast<int>(rng.below(9));
+    for (int b = 0; b < batch; ++b) s.kv_len.push_back(static_cast<int>(rng.below(rng.below(2) ? 200 : 3000)));
+    if (rng.below(2)) s.page_tokens = 16 * (1 + static_cast<int>(rng.below(8)));
+    if (rng.below(2))
+      for (int b = 0; b < batch; ++b) s.dense_len.push_back(static_cast<int>(rng.below(150)));
+    s.capacity = 4000;
+    s.bias = 1;
+    s.seed = rng.next();
+    check(s, true, ("lookup random " + std::to_string(i)).c_str());
+  }
+}
+
+TEST(LookupDecode, SplitInvariant) {
+  VI_NEEDS_GPU();
+  CaseSpec s;
+  s.kv_len = {5000, 3, 1777};
+  s.dense_len = {132, 4, 0};
+  DecodeCase c(s);
+  KernelConfig config = select_kernel(c.problem(current_device()));
+  for (int ctas : {1, 2, 7, 64, 131}) {
+    Problem p = c.problem(current_device());
+    p.n_sms = ctas;
+    config = select_kernel(p);
+    for (int min_units : {1, 16}) {
+      config.min_units = min_units;
+      EXPECT_LE(compare(c, c.run(config)).out, 1e-3) << ctas << " CTAs, " << min_units;
+    }
+  }
+}
+
+TEST(LookupDecode, GraphReplay) {
+  VI_NEEDS_GPU();
+  CaseSpec s;
+  s.kv_len = {4001, 64};
+  s.dense_len = {20, 0};
+  DecodeCase c(s);
+  const KernelConfig config = select_kernel(c.problem(current_device()));
+  const auto eager = c.run(config);
+  cudaStream_t stream;
+  VI_CUDA(cudaStreamCreate(&stream));
+  const DecodeParams p = c.device_params(config, stream);
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  VI_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  decode_attention(p, config);
+  VI_CUDA(cudaStreamEndCapture(stream, &graph));
+  VI_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+  for (int i = 0; i < 3; ++i) {
+    c.poison();
+    VI_CUDA(cudaGraphLaunch(exec, stream));
+    VI_CUDA(cudaStreamSynchronize(stream));
+    EXPECT_EQ(c.read().bits, eager.bits);
+  }
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+}
+
+TEST(DenseDecode, MatchesOracle) {
+  VI_NEEDS_GPU();
+  for (int head_dim : {64, 128})
+    for (Dtype dtype : {Dtype::f16, Dtype::bf16})
+      for (int group : {1, 4, 7, 16}) {
+        CaseSpec s;  // its exact rows are this kernel's cache
+        s.head_dim = head_dim;
+        s.group = group;
+        s.dtype = dtype;
+        s.kv_len.assign(6, 0);
+        s.dense_len = {0, 1, 15, 17, 129, 1021};
+        DecodeCase c(s);
+        const DecodeParams d = c.device_params(KernelConfig{});
+        DenseParams p;
+        p.q = d.q;
+        p.out = d.out;
+        p.key = d.dense_key;
+        p.value = d.dense_value;
+        p.kv_len = d.dense_len;
+        p.batch = d.batch;
+        p.n_q_heads = d.n_q_heads;
+        p.n_kv_heads = d.n_kv_heads;
+        p.head_dim = head_dim;
+        p.capacity = d.dense_capacity;
+        p.dtype = dtype;
+        p.scale = d.scale;
+        for (int splits : {1, 3}) {
+          p.num_splits = splits;
+          Buffer<float> workspace(dense_workspace_bytes(p) / sizeof(float));
+          p.workspace = workspace.data();
+          c.poison();
+          dense_decode_attention(p);
+          VI_CUDA(cudaDeviceSynchronize());
+          const auto r = c.read();
+          double worst = 0;
+          for (int b = 0; b < d.batch; ++b) {
+            const OracleResult want = oracle_decode(c.host(), b);
+            const double e = relative_error(&r.out[static_cast<std::size_t>(b) * d.n_q_heads * head_dim], want.out.data(), want.out.size());
+            if (!(e <= worst)) worst = e;
+          }
+          EXPECT_LE(worst, dtype == Dtype::f16 ? 1e-3 : 6e-3) << head_dim << " GQA " << group;
+        }
+      }
+}
+
+}  // namespace
+}  // namespace vi::cuda

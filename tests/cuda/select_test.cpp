@@ -1,0 +1,99 @@
+// The choice of kernel is a pure function: what is served, what is refused and how, and workspace sizes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/common/error.h"
+#include "cuda/decode_attention/select.h"
+
+namespace vi::cuda {
+namespace {
+
+Problem plain() {
+  Problem p;
+  p.batch = 16;
+  p.n_q_heads = 32;
+  p.n_kv_heads = 8;
+  p.head_dim = 128;
+  p.key = p.value = {4, 8, false};
+  p.capacity = 16384;
+  p.sm = 90;
+  p.n_sms = 132;
+  return p;
+}
+
+std::string refusal(const Problem& p) {
+  try {
+    select_kernel(p);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(Select, EveryRowIsServed) {
+  for (const LookupRow& row : lookup_table()) {
+    Problem p = plain();
+    p.head_dim = row.head_dim;
+    p.key = {row.key_dsub, 8, true};
+    p.value = {row.value_dsub, 8, false};
+    const KernelConfig c = select_kernel(p);
+    EXPECT_EQ(c.kind, KernelKind::lookup);
+    EXPECT_EQ(lookup_table()[c.row].key_dsub, row.key_dsub);
+  }
+}
+
+TEST(Select, WholeItemsWhereTheyFillTheChip) {
+  EXPECT_EQ(select_kernel(plain()).n_ctas, 128);  // 16 x 8 items of one length: one each, none cut
+  Problem p = plain();
+  p.batch = 1;
+  p.capacity = 196608;
+  EXPECT_GE(select_kernel(p).n_ctas, 120);
+}
+
+TEST(Select, WorkspaceCoversAllPieces) {
+  for (int batch : {1, 3, 256})
+    for (int group : {1, 4, 5, 16}) {
+      Problem p = plain();
+      p.batch = batch;
+      p.n_q_heads = 8 * group;
+      const KernelConfig c = select_kernel(p);
+      const std::size_t items = static_cast<std::size_t>(batch) * 8 * ((group + 3) / 4);
+      EXPECT_GE(c.workspace_bytes, items * 4 + (items + c.n_ctas) * 4 * 129 * 4);
+    }
+}
+
+TEST(Select, RefusalsNameWhatIsServed) {
+  Problem p = plain();
+  p.key = {4, 12, true};
+  EXPECT_THAT(refusal(p), testing::HasSubstr("no fast kernel for head_dim 128 K-d4b12/V-d4b8; supported: head_dim 128 K-d4b8/V-d4b8"));
+  p = plain();
+  p.head_dim = 96;
+  EXPECT_THAT(refusal(p), testing::HasSubstr("supported:"));
+  p = plain();
+  p.sm = 89;
+  EXPECT_THAT(refusal(p), testing::HasSubstr("not sm_89"));
+  p = plain();
+  p.page_tokens = 24;
+  EXPECT_THAT(refusal(p), testing::HasSubstr("whole blocks"));
+  p = plain();
+  p.n_q_heads = 30;
+  EXPECT_THAT(refusal(p), testing::HasSubstr("do not fit"));
+  p = plain();
+  p.dtype = Dtype::f32;
+  EXPECT_THAT(refusal(p), testing::HasSubstr("f16 or bf16"));
+  p = plain();
+  p.key.dsub = 3;
+  EXPECT_THAT(refusal(p), testing::HasSubstr("multiple of dsub"));
+}
+
+TEST(Select, NaiveTakesTheRest) {
+  Problem p = plain();
+  p.head_dim = 96;
+  p.key = {8, 16, true};
+  EXPECT_EQ(select_naive(p).kind, KernelKind::naive);
+  p.head_dim = 512;
+  EXPECT_THROW(select_naive(p), Error);
+}
+
+}  // namespace
+}  // namespace vi::cuda
