@@ -31,8 +31,10 @@ struct CodebookSet {
 };
 
 // Bits per stored element (keys and values together), counted at `tokens` tokens of one sequence:
-// payload, metadata and window add up to total; window counts exact tokens at 16 bits. codebook_bytes
-// (codebooks at 2 bytes a value, static transforms at 4) stands beside.
+// total = sum over the sides of [coded (payload + metadata) + (tokens - coded) 16] / (2 tokens), where
+// coded = coded_tokens() of window.h: what the flush rule has coded at that length, sinks excluded. The
+// means of payload and metadata, and window, add up to total. codebook_bytes (codebooks at 2 bytes a
+// value, static transforms at 4) stands beside.
 struct BitCount {
   double key_payload = 0, value_payload = 0;      // bits per coded element
   double key_metadata = 0, value_metadata = 0;    // bits per coded element
