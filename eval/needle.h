@@ -55,11 +55,11 @@ struct NeedleSpec {
   NeedleKind kind = NeedleKind::passkey;
   Haystack haystack = Haystack::noise;
   NeedleValue key = NeedleValue::word, value = NeedleValue::number;
-  int keys =
-      1;  // needles with a key of their own, the asked ones included (multi_key, multi_query)
-  int values = 1;                                              // values of each key (multi_value)
-  int queries = 1;                                             // keys asked for (multi_query)
-  int chains = 1, hops = 4;                                    // variable_tracking
+  // 0: RULER's number for the kind (multi_key 4 keys, multi_value 4 values, multi_query 4 asked).
+  int keys = 0;              // needles with a key of their own, the asked ones included
+  int values = 0;            // values of each key
+  int queries = 0;           // keys asked for
+  int chains = 1, hops = 4;  // variable_tracking
   int common = 10, common_repeats = 30, uncommon_repeats = 3;  // common_words
 
   template <class V>
@@ -69,9 +69,9 @@ struct NeedleSpec {
     v("haystack", haystack, "noise (repeated sentences), text (a given file) or needles");
     v("key", key, "what keys are: number, word, uuid");
     v("value", value, "what values are: number, word, uuid");
-    v("keys", keys, "needles with a key of their own");
-    v("values", values, "values of each key");
-    v("queries", queries, "keys asked for");
+    v("keys", keys, "needles with a key of their own, 0: by kind");
+    v("values", values, "values of each key, 0: by kind");
+    v("queries", queries, "keys asked for, 0: by kind");
     v("chains", chains, "variable_tracking: chains, the first is asked for");
     v("hops", hops, "variable_tracking: assignments after the first");
     v("common", common, "common_words: words to be named");

@@ -1,6 +1,6 @@
-// Answers of mathematical tasks: taking the final answer out of a generation, and equality of two answers
-// by normal form and exact rational or numeric value. No symbolic algebra (that is a program of its own);
-// answers that differ by algebra only are unequal here.
+// Answers of mathematical tasks: taking the final answer out of a generation, and equality of two
+// answers by normal form and exact rational or numeric value. No symbolic algebra (that is a
+// program of its own); answers that differ by algebra only are unequal here.
 #pragma once
 
 #include <optional>
@@ -9,19 +9,27 @@
 
 namespace vi::eval::math {
 
-// The final answer of a generation: the last \boxed{...} (nested braces, \fbox too), else what follows the
-// last "answer is", "#### " or "= " claim, else the last number. nullopt if there is none. Text after the
-// last </think> is searched first.
+// The final answer of a generation: the last \boxed{...} (nested braces, \fbox too), else what
+// follows the last "answer is", "#### " or "= " claim, else the last number. nullopt if there is
+// none. Text after the last </think> is searched first.
 std::optional<std::string> extract_answer(std::string_view text);
 
 // The last \boxed{} or \fbox{} alone.
 std::optional<std::string> last_boxed(std::string_view text);
 
-// Canonical text of a LaTeX or plain answer: spacing, sizing commands, units, currency, text wrappers,
-// degree and percent signs, fraction spellings.
+// Canonical text of a LaTeX or plain answer: spacing, sizing commands, units, currency, text
+// wrappers, degree and percent signs, fraction spellings.
 std::string normalise(std::string_view answer);
 
 // Equality of two answers (not of two generations).
 bool equal(std::string_view prediction, std::string_view answer);
+
+// One case of `vecinfer score --task math`: the prediction may be a generation or a bare answer,
+// the answer may be bare, boxed or GSM8K's worked solution.
+struct Verdict {
+  bool equal = false;
+  std::optional<std::string> extracted;  // what was compared
+};
+Verdict judge(std::string_view prediction, std::string_view answer);
 
 }  // namespace vi::eval::math

@@ -1,0 +1,265 @@
+// Taking the final answer out of a generation.
+#include <algorithm>
+#include <cctype>
+#include <initializer_list>
+
+#include "eval/math/answer.h"
+#include "eval/math/latex.h"
+#include "eval/text/unicode.h"
+
+namespace vi::eval::math {
+namespace {
+
+constexpr std::size_t npos = std::string_view::npos;
+
+bool digit(char c) { return c >= '0' && c <= '9'; }
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return result;
+}
+
+struct Span {
+  std::size_t begin = npos, end = npos;  // of the content
+  std::size_t outer_begin = npos, outer_end = npos;
+  bool found() const { return begin != npos; }
+};
+
+// The content of the box whose command begins at `at`; not found if it is empty or cut off.
+Span box_at(std::string_view text, std::size_t at, std::size_t command_size) {
+  std::size_t open = at + command_size;
+  while (open < text.size() && text[open] == ' ') ++open;
+  Span span;
+  if (open < text.size() && text[open] == '{') {
+    const std::size_t close = closing_brace(text, open);
+    if (close != 0) span = {open + 1, close, at, close + 1};
+  } else {  // \boxed 5
+    std::size_t end = open;
+    while (end < text.size() && !std::isspace(static_cast<unsigned char>(text[end])) &&
+           text[end] != '$')
+      ++end;
+    span = {open, end, at, end};
+  }
+  const bool empty =
+      !span.found() || text::trim_ascii(text.substr(span.begin, span.end - span.begin)).empty();
+  return empty ? Span{} : span;
+}
+
+// The last \boxed, \fbox or \framebox that begins before `limit`.
+Span find_boxed(std::string_view text, std::size_t limit) {
+  Span best;
+  for (const std::string_view command : {"\\boxed", "\\fbox", "\\framebox"})
+    for (std::size_t end = limit; end > 0;) {
+      const std::size_t at = text.rfind(command, end - 1);
+      if (at == npos) break;
+      end = at;
+      const Span span = box_at(text, at, command.size());
+      if (!span.found()) continue;
+      if (!best.found() || at > best.outer_begin) best = span;
+      break;
+    }
+  return best;
+}
+
+// Only a connective, punctuation or math delimiters: two boxes with this between them are one
+// answer.
+bool is_connective(std::string_view between) {
+  std::string word;
+  for (const char c : lower(between))
+    if (!std::isspace(static_cast<unsigned char>(c)) &&
+        std::string_view("$\\(),{}").find(c) == npos)
+      word += c;
+  for (const std::string_view layout : {"qquad", "quad", "text"})
+    for (std::size_t at = word.find(layout); at != npos; at = word.find(layout))
+      word.erase(at, layout.size());
+  if (word.empty() || word == "and" || word == "or") return true;
+  return between.size() <= 30 && between.find('\n') == npos && between.find(" and ") != npos;
+}
+
+// $..$, $$..$$, \(..\), \[..\]: the last one, or the first one that begins at or after `from` if
+// `first`.
+Span find_environment(std::string_view text, std::size_t from, bool first) {
+  Span best;
+  for (std::size_t i = from; i < text.size(); ++i) {
+    std::string_view open, close;
+    if (text.substr(i, 2) == "$$")
+      open = close = "$$";
+    else if (text.substr(i, 2) == "\\$") {
+      ++i;
+      continue;
+    } else if (text[i] == '$')
+      open = close = "$";
+    else if (text.substr(i, 2) == "\\(")
+      open = "\\(", close = "\\)";
+    else if (text.substr(i, 2) == "\\[")
+      open = "\\[", close = "\\]";
+    else
+      continue;
+    const std::size_t begin = i + open.size();
+    std::size_t end = text.find(close, begin);
+    while (end != npos && close == "$" && text[end - 1] == '\\') end = text.find(close, end + 1);
+    if (end == npos || (close == "$" && text.substr(begin, end - begin).find('\n') != npos))
+      continue;
+    if (end > begin) {
+      best = {begin, end, i, end + close.size()};
+      if (first) return best;
+    }
+    i = end + close.size() - 1;
+  }
+  return best;
+}
+
+// The last number: sign, thousands, decimals, a simple fraction, a percent sign.
+Span find_number(std::string_view text) {
+  Span best;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (!digit(text[i]) && !(text[i] == '.' && i + 1 < text.size() && digit(text[i + 1]))) continue;
+    if (i > 0 && (std::isalpha(static_cast<unsigned char>(text[i - 1])) || text[i - 1] == '_')) {
+      while (i + 1 < text.size() && std::isalnum(static_cast<unsigned char>(text[i + 1]))) ++i;
+      continue;
+    }
+    std::size_t begin = i;
+    if (begin > 0 && text[begin - 1] == '-' &&
+        (begin == 1 || !std::isalnum(static_cast<unsigned char>(text[begin - 2]))))
+      --begin;
+    std::size_t end = i;
+    const auto group = [&](std::size_t at) {  // ,ddd
+      return at + 3 < text.size() && text[at] == ',' && digit(text[at + 1]) &&
+             digit(text[at + 2]) && digit(text[at + 3]) &&
+             !(at + 4 < text.size() && digit(text[at + 4]));
+    };
+    while (end < text.size() && (digit(text[end]) || group(end))) ++end;
+    const auto more = [&](char c) {
+      return end + 1 < text.size() && text[end] == c && digit(text[end + 1]);
+    };
+    if (more('.') || (more(',') && !group(end))) {
+      ++end;
+      while (end < text.size() && digit(text[end])) ++end;
+    }
+    if (more('/')) {
+      ++end;
+      while (end < text.size() && digit(text[end])) ++end;
+    }
+    if (end < text.size() && text[end] == '%') ++end;
+    best = {begin, end, begin, end};
+    i = end - 1;
+  }
+  return best;
+}
+
+std::string cut(std::string_view text, const Span& span) {
+  return std::string(text::trim_ascii(text.substr(span.begin, span.end - span.begin)));
+}
+
+// The last environment or number, whichever ends later.
+std::optional<std::string> last_value(std::string_view text) {
+  const Span environment = find_environment(text, 0, false), number = find_number(text);
+  if (environment.found() && (!number.found() || environment.outer_end >= number.end))
+    return cut(text, environment);
+  if (number.found()) return cut(text, number);
+  return std::nullopt;
+}
+
+// Two or more words outside commands.
+bool is_prose(std::string_view line) {
+  int words = 0;
+  for (std::size_t i = 0; i < line.size();) {
+    const bool command = line[i] == '\\';
+    std::size_t end = i + (command ? 1 : 0);
+    while (end < line.size() && std::isalpha(static_cast<unsigned char>(line[end]))) ++end;
+    words += !command && end - i >= 2;
+    i = std::max(end, i + 1);
+  }
+  return words >= 2;
+}
+
+// What stands after "answer is": an environment if one follows at once, else up to the end of the
+// sentence.
+std::optional<std::string> after_claim(std::string_view text, std::size_t at) {
+  std::string_view rest = text.substr(at);
+  const std::size_t skip = rest.find_first_not_of(" \t\r\n:*=_");
+  if (skip == npos) return std::nullopt;
+  rest.remove_prefix(skip);
+  for (const std::string_view word : {"that ", "is ", "therefore ", "simply ", "thus "})
+    if (rest.starts_with(word)) rest.remove_prefix(word.size());
+  const std::size_t line_end = std::min(rest.find('\n'), rest.size());
+  const Span environment = find_environment(rest, 0, true);
+  if (environment.found() && environment.outer_begin <= std::min<std::size_t>(line_end, 3))
+    return cut(rest, environment);
+  std::string_view line = rest.substr(0, line_end);
+  for (std::size_t i = 0; i < line.size(); ++i) {  // a full stop that ends a sentence
+    const bool stop =
+        line[i] == '.' && (i + 1 == line.size() || line[i + 1] == ' ' || line[i + 1] == '*');
+    if (stop ||
+        (line[i] == ',' && i + 1 < line.size() && line[i + 1] == ' ' && line[0] != '(' &&
+         line[0] != '[' && line[0] != '{' && line[0] != '\\' &&
+         std::isalpha(static_cast<unsigned char>(line[std::min(i + 2, line.size() - 1)])))) {
+      line = line.substr(0, i);
+      break;
+    }
+  }
+  while (!line.empty() && (line.back() == '*' || line.back() == ' ' || line.back() == '.'))
+    line.remove_suffix(1);
+  line = text::trim_ascii(line);
+  if (line.empty()) return std::nullopt;
+  return is_prose(line) ? last_value(line).value_or(std::string(line)) : std::string(line);
+}
+
+// Where the claim with the latest of these phrases ends; npos if there is none.
+std::size_t find_claim(std::string_view small, std::initializer_list<std::string_view> phrases) {
+  std::size_t claim = npos;
+  for (const std::string_view phrase : phrases) {
+    const std::size_t at = small.rfind(phrase);
+    if (at != npos && (claim == npos || at + phrase.size() > claim)) claim = at + phrase.size();
+  }
+  return claim;
+}
+
+std::optional<std::string> extract_from(std::string_view text) {
+  const std::string small = lower(text);
+  if (const auto boxed = last_boxed(text)) {
+    const std::size_t final_claim = find_claim(small, {"final answer is"});
+    if (final_claim != npos && final_claim > find_boxed(text, text.size()).outer_end)
+      if (auto answer = after_claim(text, final_claim)) return answer;
+    return boxed;
+  }
+  if (const std::size_t mark = text.rfind("####"); mark != npos) {
+    const std::size_t end = text.find('\n', mark);
+    const std::string_view line =
+        text::trim_ascii(text.substr(mark + 4, end == npos ? npos : end - mark - 4));
+    if (!line.empty()) return std::string(line);
+  }
+  const std::size_t claim =
+      find_claim(small, {"answer is", "answer:", "answer =", "answer**:", "answer:**",
+                         "answers are", "solution is", "final result is"});
+  if (claim != npos)
+    if (auto answer = after_claim(text, claim)) return answer;
+  return last_value(text);
+}
+
+}  // namespace
+
+std::optional<std::string> last_boxed(std::string_view text) {
+  Span last = find_boxed(text, text.size());
+  if (!last.found()) return std::nullopt;
+  std::string answer = cut(text, last);
+  for (int joined = 0; joined < 8; ++joined) {  // \boxed{1} and \boxed{2}
+    const Span before = find_boxed(text, last.outer_begin);
+    if (!before.found() || before.outer_end > last.outer_begin ||
+        !is_connective(text.substr(before.outer_end, last.outer_begin - before.outer_end)))
+      break;
+    answer = cut(text, before) + "," + answer;
+    last = before;
+  }
+  return answer;
+}
+
+std::optional<std::string> extract_answer(std::string_view text) {
+  constexpr std::string_view kThought = "</think>";
+  if (const std::size_t end = text.rfind(kThought); end != npos)
+    if (auto answer = extract_from(text.substr(end + kThought.size()))) return answer;
+  return extract_from(text);
+}
+
+}  // namespace vi::eval::math
