@@ -46,8 +46,8 @@ std::vector<Plot> perplexity_plots(const Content& content) {
     plot.x_label = "bits per key and value element, in all (payload + metadata + window)";
     plot.y_label = "perplexity (log scale, lower is better)";
     plot.log_y = true;
-    Series rows, exact;
-    rows.style = Series::Style::points;
+    std::vector<Series> rows;
+    Series exact;
     double fp16 = 0, most = 0;
     for (const Json& line : content.results) {
       if (line.at("task") != task || !is_perplexity(line)) continue;
@@ -57,12 +57,10 @@ std::vector<Plot> perplexity_plots(const Content& content) {
         continue;
       }
       most = std::max(most, bits);
-      rows.points.emplace_back(bits, score);
-      rows.labels.push_back(line.at("method"));
+      rows.push_back({line.at("method"), {{bits, score}}, Series::Style::points, {}});
     }
-    if (rows.points.empty()) continue;
-    rows.name = "methods";
-    plot.series.push_back(rows);
+    if (rows.empty()) continue;
+    plot.series = rows;
     if (fp16 > 0) {
       exact.name = "fp16";
       exact.points = {{0.9, fp16}, {most + 0.5, fp16}};

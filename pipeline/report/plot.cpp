@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -26,6 +27,28 @@ std::string quoted(const std::string& text) {
   return out + '"';
 }
 
+// The data's range with a margin; from 0 on a linear y axis.
+std::string range_of(const Plot& plot, bool x) {
+  double low = INFINITY, high = -INFINITY;
+  for (const Series& series : plot.series)
+    for (const auto& point : series.points) {
+      const double value = x ? point.first : point.second;
+      if (!std::isfinite(value)) continue;
+      low = std::min(low, value);
+      high = std::max(high, value);
+    }
+  if (!(low <= high)) return "";
+  if (x ? plot.log_x : plot.log_y) {
+    low *= 0.92;
+    high *= 1.1;
+  } else {
+    const double margin = high > low ? 0.04 * (high - low) : 0.5;
+    low = x ? low - margin : std::min(0.0, low);
+    high += margin;
+  }
+  return fmt::format("set {}range [{}:{}]\n", x ? 'x' : 'y', low, high);
+}
+
 std::string script_of(const Plot& plot) {
   std::string s = fmt::format(
       "set terminal svg noenhanced size {},{} dynamic font 'sans-serif,13' background '#ffffff'\n"
@@ -34,7 +57,7 @@ std::string script_of(const Plot& plot) {
       plot.width, plot.height, quoted(plot.title), quoted(plot.x_label), quoted(plot.y_label));
   if (plot.log_x) s += "set logscale x 2\nset format x '%.0f'\n";
   if (plot.log_y) s += "set logscale y\n";
-  s += "set offsets graph 0.06, graph 0.06, graph 0.06, graph 0.04\n";
+  s += range_of(plot, true) + range_of(plot, false);
   for (std::size_t i = 0; i < plot.series.size(); ++i) {
     s += fmt::format("$d{} << EOD\n", i);
     const Series& series = plot.series[i];
