@@ -1,6 +1,6 @@
 // Times the kernels: correctness against the f64 oracle first (one KV head of one sequence), then the median of
 // cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case and kernel.
-//   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set one|quick|grid|shapes|all] [--repeats N]
+//   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set one|quick|grid|shapes|encode|all] [--repeats N]
 #include <nlohmann/json.hpp>
 
 #include <cmath>
@@ -12,9 +12,11 @@
 #include "core/common/error.h"
 #include "core/common/half.h"
 #include "core/common/rng.h"
+#include "core/quant/code_layout.h"
 #include "cuda/common/timing.h"
 #include "cuda/decode_attention/cases.h"
 #include "cuda/decode_attention/oracle.h"
+#include "cuda/encode/oracle.h"
 
 namespace vi::cuda {
 namespace {
@@ -129,6 +131,82 @@ struct Bench {
     if (c > 0 && d > 0) std::printf("%-34s our dense f16 / coded: %.2f\n", name.c_str(), d / c);
   }
 
+  // Encode of one side of one layer: a chunk of tokens of one sequence, or one token of many. Rates are for the
+  // whole of an 8B model: 32 layers, both sides.
+  void encoding(const std::string& name, int batch, int n_tokens, int dsub, int bits, bool shared) {
+    const int h = 8, d = 128, n_books = d / dsub, ksub = 1 << bits;
+    const std::int64_t rows = static_cast<std::int64_t>(batch) * n_tokens;
+    Rng rng(11);
+    std::vector<std::uint16_t> seed((1u << 20) - 40), book(static_cast<std::size_t>(h) * (shared ? 1 : n_books) * ksub * dsub);
+    for (auto& v : seed) v = float_to_half(static_cast<float>(rng.normal()));
+    for (auto& v : book) v = float_to_half(static_cast<float>(rng.normal()));
+    std::vector<float> scale(h * d);
+    for (auto& v : scale) v = static_cast<float>(std::exp(0.3 * rng.normal()));
+    const quant::CodeLayout layout{n_books, bits};
+    const std::int64_t stream = static_cast<std::int64_t>(layout.stream_bytes(n_tokens + 16) + 15) / 16 * 16;
+    Buffer<std::uint16_t> d_rows(rows * h * d), d_book(book);
+    spread_on_device(d_rows.data(), d_rows.bytes(), seed.data(), seed.size() * 2);
+    Buffer<float> d_scale(scale);
+    Buffer<std::uint8_t> codes(stream * h * batch);
+    codes.fill(0);
+    Buffer<int> first(std::vector<int>(batch, 0));
+    EncodeParams p;
+    p.rows = d_rows.data();
+    p.row_stride = h * d;
+    p.head_stride = d;
+    p.inverse_scale = d_scale.data();
+    p.hadamard = true;
+    p.centroids = d_book.data();
+    p.dsub = dsub;
+    p.code_bits = bits;
+    p.shared = shared;
+    p.codes = codes.data();
+    p.code_head_stride = stream;
+    p.outer_stride = stream * h;
+    p.first = first.data();
+    p.batch = batch;
+    p.n_tokens = n_tokens;
+    p.n_kv_heads = h;
+    p.head_dim = d;
+    encode(p);
+    VI_CUDA(cudaDeviceSynchronize());
+    // The last rows of the last head against the oracle.
+    const int checked = static_cast<int>(std::min<std::int64_t>(rows, bits > 8 ? 2 : 24)), head = h - 1;
+    std::vector<std::uint16_t> tail(static_cast<std::size_t>(checked) * h * d);
+    VI_CUDA(cudaMemcpy(tail.data(), d_rows.data() + (rows - checked) * h * d, tail.size() * 2, cudaMemcpyDeviceToHost));
+    EncodeParams one = p;
+    one.rows = tail.data() + head * d;
+    one.inverse_scale = scale.data() + head * d;
+    one.centroids = book.data() + static_cast<std::size_t>(head) * (shared ? 1 : n_books) * ksub * dsub;
+    one.n_kv_heads = 1;
+    one.batch = 1;
+    one.n_tokens = checked;
+    const std::vector<OracleCode> want = oracle_codes(one);
+    const auto packed = codes.download();
+    long differ = 0;
+    for (int r = 0; r < checked; ++r)
+      for (int m = 0; m < n_books; ++m) {
+        const std::int64_t row = rows - checked + r, b = row / n_tokens, t = row % n_tokens;
+        const OracleCode& o = want[static_cast<std::size_t>(r) * n_books + m];
+        const int got = static_cast<int>(quant::get_code(layout, packed.data() + (b * h + head) * stream, t, m));
+        differ += got != o.code && oracle_distance(one, r, 0, m, got) - o.best > 1e-5 * o.size;
+      }
+    if (differ > 0) {
+      std::printf("%s: WRONG, %ld codes differ: not timed\n", name.c_str(), differ);
+      return;
+    }
+    const Timing t = timer.cold([&] { encode(p); }, options.repeats);
+    const double tokens_per_s = static_cast<double>(rows) / (64 * t.median_ms * 1e-3);
+    const double tflops = 2.0 * static_cast<double>(rows) * h * n_books * ksub * dsub / t.median_ms / 1e9;
+    nlohmann::ordered_json j = {{"case", name}, {"kernel", "encode"}, {"batch", batch}, {"n_tokens", n_tokens}, {"n_kv_heads", h},
+      {"head_dim", d}, {"dsub", dsub}, {"code_bits", bits}, {"shared", shared}, {"ms", t.median_ms}, {"ms_p10", t.low_ms},
+      {"ms_p90", t.high_ms}, {"repeats", t.repeats}, {"tokens_per_s_32_layers_k_and_v", tokens_per_s}, {"search_tflops", tflops},
+      {"gpu", device.name}, {"date", options.date}, {"commit", options.commit}};
+    if (file.is_open()) file << j.dump() << "\n" << std::flush;
+    std::printf("%-34s %-12s %8.4f ms  %.0f tokens/s of 32 layers, K and V  %.1f TFLOP/s\n", name.c_str(), "encode", t.median_ms,
+                tokens_per_s, tflops);
+  }
+
   void run() {
     copy = timer.copy_bandwidth();
     std::printf("%s, copy %.0f GB/s (read + write)\n", device.name.c_str(), copy / 1e9);
@@ -150,6 +228,16 @@ struct Bench {
         if (set == "quick") coded(name, shape(batch, kv_len));
         else both(name, shape(batch, kv_len));
       }
+    }
+    if (all || set == "shapes" || set == "encode") {
+      encoding("encode d4b8, 16384 tokens", 1, 16384, 4, 8, false);
+      encoding("encode d4b8 shared, 16384 tokens", 1, 16384, 4, 8, true);
+      encoding("encode d8b8, 16384 tokens", 1, 16384, 8, 8, false);
+      encoding("encode d2b8, 16384 tokens", 1, 16384, 2, 8, false);
+      encoding("encode d4b12 shared, 4096 tokens", 1, 4096, 4, 12, true);
+      encoding("encode d8b12 shared, 4096 tokens", 1, 4096, 8, 12, true);
+      encoding("encode d4b8, 1 token x 1", 1, 1, 4, 8, false);
+      encoding("encode d4b8, 1 token x 64", 64, 1, 4, 8, false);
     }
     if (set == "one") coded("d4b8 16x16384", shape(16, 16384));
     if (all || set == "grid") coded("d4b8 32x196608", shape(32, 196608));

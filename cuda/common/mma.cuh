@@ -61,6 +61,12 @@ __device__ __forceinline__ unsigned pack_half2(float low, float high) {
   const __half2 h = __floats2half2_rn(low, high);
   return *reinterpret_cast<const unsigned*>(&h);
 }
+// The same, with what overflows held at the largest half.
+__device__ __forceinline__ unsigned pack_half2_finite(float low, float high) {
+  unsigned r;
+  asm("cvt.rn.satfinite.f16x2.f32 %0,%1,%2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
 __device__ __forceinline__ float2 unpack_half2(unsigned bits) {
   return __half22float2(*reinterpret_cast<const __half2*>(&bits));
 }

@@ -90,8 +90,8 @@ __device__ __forceinline__ void score_step(const uint4 (&select)[2], const unsig
         const uint4& e = select[j & 1];
         mma_f16(d[j >> 1], e.x, e.y, e.z, e.w, w.x, w.y);
       }
-      a[2 * half] = pack_half2(d[0][0], d[0][1]);
-      a[2 * half + 1] = pack_half2(d[1][0], d[1][1]);
+      a[2 * half] = pack_half2_finite(d[0][0], d[0][1]);
+      a[2 * half + 1] = pack_half2_finite(d[1][0], d[1][1]);
     }
     mma_f16(r, a[0], a[1], a[2], a[3], route[2 * pair], route[2 * pair + 1]);
   }
@@ -158,11 +158,9 @@ __device__ __forceinline__ float4 load_four(const void* p, std::int64_t i, Dtype
                      f16 ? b.x : __uint_as_float(w.y << 16), f16 ? b.y : __uint_as_float(w.y & 0xffff0000u));
 }
 
-// A score entry: four heads as two words, kept where the sum of four still fits a half.
-__device__ __forceinline__ uint2 entry_words(float (&s)[kHeads]) {
-#pragma unroll
-  for (int i = 0; i < kHeads; ++i) s[i] = fminf(fmaxf(s[i], -8000.f), 8000.f);
-  return make_uint2(pack_half2(s[0], s[1]), pack_half2(s[2], s[3]));
+// A score entry: four heads as two words.
+__device__ __forceinline__ uint2 entry_words(const float (&s)[kHeads]) {
+  return make_uint2(pack_half2_finite(s[0], s[1]), pack_half2_finite(s[2], s[3]));
 }
 
 // One element of the result.
@@ -261,10 +259,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
     const auto one = [](bool low, bool high) { return (low ? 0x3c00u : 0u) | (high ? 0x3c000000u : 0u); };
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      select[i].x = select[i].y = one(g == 4 * i, g == 4 * i + 1);
-      select[i].z = select[i].w = one(g == 4 * i + 2, g == 4 * i + 3);
-      // Kept as four registers each: an mma wants its A fragment in consecutive ones.
-      asm volatile("" : "+r"(select[i].x), "+r"(select[i].y), "+r"(select[i].z), "+r"(select[i].w));
+      select[i].x = one(g == 4 * i, g == 4 * i + 1);
+      select[i].z = one(g == 4 * i + 2, g == 4 * i + 3);
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -272,6 +268,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
       route[i] = (g >> 1) == block ? 0x3c003c00u : 0u;
     }
   }
+  unsigned lane_bits = lane;
+  asm volatile("" : "+r"(lane_bits));
   const int book = lane % S::kBooksK, block_of_lane = lane / S::kBooksK;  // keys
   const int group = p.n_q_heads / p.n_kv_heads;
 
@@ -327,13 +325,19 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
       page = page_of(unit);
       load_keys(unit, page, key);
       load_values(unit, page, value);
-      if (unit + kWarps < unit1) page = page_of(unit + kWarps);
+      page = page_of(unit + kWarps);
     }
 
     // Tables. Values once per KV head, both copies of each word; scores of all centroids for these queries.
     {
       const int first_head = walk[kHeadPass] % passes * kHeads;
       const int q_row = b * p.n_q_heads + h * group + first_head, n_heads = min(kHeads, group - first_head);
+      float query[kHeads][kDsubK], offset[kHeads];
+      load_query<kDsubK>(p, q_row, n_heads, h, book, kHeadDim, query, offset);
+      if (tid < kHeads * kHeadDim / 64 && b + 1 < p.batch) {  // the next item's queries, 128 bytes a thread, into L2
+        const auto* next = static_cast<const std::uint16_t*>(p.q) + static_cast<std::int64_t>(q_row + p.n_q_heads) * kHeadDim;
+        if (tid < n_heads * kHeadDim / 64) asm volatile("prefetch.global.L2 [%0];" ::"l"(next + tid * 64));
+      }
       if (len > 0 && walk[kTableHead] != h) {
         const int chunk = lane % S::kChunks, m = chunk / S::kPairs, row = (m / 8) * S::kPairs + chunk % S::kPairs;
         constexpr int kPer = 32 / S::kChunks, kSteps = kKsub / (kWarps * kPer);  // entries a warp writes at once
@@ -347,8 +351,6 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
 #pragma unroll
         for (int i = 0; i < kSteps; ++i) sts128(to + (first + i * kWarps * kPer) * 256, w[i].x, w[i].x, w[i].y, w[i].y);
       }
-      float query[kHeads][kDsubK], offset[kHeads];
-      load_query<kDsubK>(p, q_row, n_heads, h, book, kHeadDim, query, offset);
       if (warp == 0) {
 #pragma unroll
         for (int i = 0; i < kHeads; ++i) {
@@ -390,66 +392,73 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
 
     // Look-up addresses: byte 0 = the lane's place in an entry, byte 1 = the code.
     unsigned key_lane = book * 8, value_lane = g * 16 + (q >> 1) * 8 + (q & 1) * 4;
-    asm volatile("" : "+r"(key_lane), "+r"(value_lane)::"memory");
+    unsigned token_lane = 16 * q + (g >> 2);
+    asm volatile("" : "+r"(key_lane), "+r"(value_lane), "+r"(token_lane)::"memory");
+    // An mma wants A in four consecutive registers, and rows 8..15 of the selectors do not matter: constants that are
+    // needed anyway sit there, so that the fragments cost no register of their own.
+    select[0].y = key_lane;
+    select[0].w = value_lane;
+    select[1].y = token_lane;
+    select[1].w = lane_bits;
+    asm volatile("" : "+r"(select[0].x), "+r"(select[0].z), "+r"(select[1].x), "+r"(select[1].z));
 
     State state;
     float acc[S::kRows][2][4] = {};
     float low = 0, high = 0;
-    const auto scores = [&](const uint4(&codes)[S::kKeyLoads], int step) {
+    const auto scores = [&](const unsigned(&codes)[S::kKeyLoads]) {
       score_step<S::kTiles>(
           select, route,
-          [&](int tile, int j) {
-            return lds64<S::kKeyTable>(__byte_perm(word_of(codes[tile], step), key_lane, 0x7604 | (j << 4)));
-          },
-          low, high);
+          [&](int tile, int j) { return lds64<S::kKeyTable>(__byte_perm(codes[tile], key_lane, 0x7604 | (j << 4))); }, low, high);
     };
-    if (unit < unit1) scores(key, 0);
+    const auto values = [&](const unsigned(&codes)[S::kValueLoads], unsigned b0, unsigned b1) {
+      value_step<S::kRows>(acc, b0, b1, [&](int row, int i, int j) {
+        const unsigned address = __byte_perm(codes[row / S::kPairs], value_lane, 0x7604 | (j << 4)) ^ (i == 0 ? 0u : 8u);
+        switch (row) {
+          case 0: return lds32<S::kValueTable>(address);
+          case 1: return lds32<S::kValueTable + 128>(address);
+          case 2: return lds32<S::kValueTable + 0x10000>(address);
+          default: return lds32<S::kValueTable + 0x10000 + 128>(address);
+        }
+      });
+    };
+    unsigned key_word[S::kKeyLoads], value_word[S::kValueLoads];
+    const auto take_key = [&](int step) {
+#pragma unroll
+      for (int i = 0; i < S::kKeyLoads; ++i) key_word[i] = word_of(key[i], step);
+    };
+    const auto take_value = [&](int step) {
+#pragma unroll
+      for (int i = 0; i < S::kValueLoads; ++i) value_word[i] = word_of(value[i], step);
+    };
+    if (unit < unit1) {
+      take_key(0);
+      scores(key_word);
+    }
     int rest = len - unit * kUnit;  // tokens from this unit's first to the end
 #pragma unroll 1
     for (; unit < place->unit1; unit += kWarps, rest -= kWarps * kUnit) {
-      uint4 next_key[S::kKeyLoads], next_value[S::kValueLoads];
-      const int next_page = page;
 #pragma unroll
       for (int step = 0; step < 4; ++step) {
         if (rest < kUnit) {  // the sequence ends in this unit
-          const int token = 16 * q + 4 * step + (g >> 2);
+          const int token = static_cast<int>(token_lane) + 4 * step;
           low = token < rest ? low : -INFINITY;
           high = token + 2 < rest ? high : -INFINITY;
         }
         unsigned b0, b1;
-        softmax_step<S::kRows>(low, high, state, acc, lane, b0, b1);
-        // Scores of the next step first, so that their products overlap with this step's values. Past the end:
-        // any byte is a code, and the result is never used.
-        if (step < 3) scores(key, step + 1);
-        else scores(next_key, 0);
-        if (step == 1) {
-#pragma unroll
-          for (int i = 0; i < S::kKeyLoads; ++i) next_key[i] = make_uint4(0, 0, 0, 0);
-          if (unit + kWarps < place->unit1) load_keys(unit + kWarps, next_page, next_key);
-        }
-        value_step<S::kRows>(acc, b0, b1, [&](int row, int i, int j) {
-          const unsigned code = word_of(value[row / S::kPairs], step);
-          const unsigned address = __byte_perm(code, value_lane, 0x7604 | (j << 4)) ^ (i == 0 ? 0u : 8u);
-          switch (row) {
-            case 0: return lds32<S::kValueTable>(address);
-            case 1: return lds32<S::kValueTable + 128>(address);
-            case 2: return lds32<S::kValueTable + 0x10000>(address);
-            default: return lds32<S::kValueTable + 0x10000 + 128>(address);
-          }
-        });
-        if (step == 2) {
-#pragma unroll
-          for (int i = 0; i < S::kValueLoads; ++i) next_value[i] = make_uint4(0, 0, 0, 0);
-          if (unit + kWarps < place->unit1) {
-            load_values(unit + kWarps, next_page, next_value);
-            if (kPaged && unit + 2 * kWarps < place->unit1) page = page_of(unit + 2 * kWarps);
-          }
+        softmax_step<S::kRows>(low, high, state, acc, lane_bits, b0, b1);
+        // Scores of the next step first, so that their products overlap with this step's values. The next codes are
+        // loaded in place as soon as these are used up, always: past the end they are the last block's again (any
+        // byte is a code), and their scores are never used. The other warps hide the latency.
+        take_key((step + 1) % 4);
+        scores(key_word);
+        if (step == 2) load_keys(unit + kWarps, page, key);
+        take_value(step);
+        values(value_word, b0, b1);
+        if (step == 3) {
+          load_values(unit + kWarps, page, value);
+          page = page_of(unit + 2 * kWarps);
         }
       }
-#pragma unroll
-      for (int i = 0; i < S::kKeyLoads; ++i) key[i] = next_key[i];
-#pragma unroll
-      for (int i = 0; i < S::kValueLoads; ++i) value[i] = next_value[i];
     }
 
     // Exact tokens (sinks, window): steps of 16, dealt to the pieces of the item and there to the warps, last warp
