@@ -367,7 +367,7 @@ constexpr TestRow kTests[] = {
     {">", more_test},
     {">=", at_least_test},
     {"boolean", [](const Value& v, const Arguments&) { return v.is_bool(); }},
-    {"callable", [](const Value& v, const Arguments&) { return v.is_function(); }},
+    {"callable", [](const Value& v, const Arguments&) { return v.is_function() || v.is_undefined(); }},
     {"defined", [](const Value& v, const Arguments&) { return !v.is_undefined(); }},
     {"divisibleby",
      [](const Value& v, const Arguments& a) { return binary("%", v, a.get(0, "num")).as_integer("divisibleby") == 0; }},

@@ -38,7 +38,7 @@ class Namespace final : public Object {
 
 class Evaluator::Loop final : public Object {
  public:
-  explicit Loop(const std::vector<Value>& items, int depth) : items_(items), depth_(depth) {}
+  explicit Loop(const std::vector<Value>& items) : items_(items) {}
   const char* type_name() const override { return "loop"; }
   void go_to(std::size_t i) { index_ = i; }
 
@@ -51,8 +51,8 @@ class Evaluator::Loop final : public Object {
     if (name == "first") return i == 0;
     if (name == "last") return i == n - 1;
     if (name == "length") return n;
-    if (name == "depth") return depth_;
-    if (name == "depth0") return depth_ - 1;
+    if (name == "depth") return 1;  // of recursive loops, which we do not have
+    if (name == "depth0") return 0;
     if (name == "previtem") return index_ > 0 ? items_[index_ - 1] : Value(Undefined{"loop.previtem"});
     if (name == "nextitem") return index_ + 1 < items_.size() ? items_[index_ + 1] : Value(Undefined{"loop.nextitem"});
     if (name == "cycle") {
@@ -67,11 +67,10 @@ class Evaluator::Loop final : public Object {
  private:
   std::vector<Value> items_;
   std::size_t index_ = 0;
-  int depth_;
 };
 
-void Evaluator::step() {
-  if (++steps_ > limits_.steps) throw Trouble(fmt::format("the template takes more than {} steps", limits_.steps));
+void Evaluator::step(std::int64_t n) {
+  if ((steps_ += n) > limits_.steps) throw Trouble(fmt::format("the template takes more than {} steps", limits_.steps));
 }
 
 void Evaluator::emit(std::string& out, const std::string& text) {
@@ -149,9 +148,7 @@ Evaluator::Flow Evaluator::run_loop(const Node& node, std::string& out) {
     const Flow flow = run(node.otherwise, out);
     return flow;
   }
-  int depth = 1;
-  for (auto s = outer; s; s = s->parent) depth += s->names.count("loop") ? 1 : 0;
-  const auto loop = std::make_shared<Loop>(items, depth);
+  const auto loop = std::make_shared<Loop>(items);
   for (std::size_t i = 0; i < items.size(); ++i) {
     step();
     loop->go_to(i);
@@ -219,7 +216,15 @@ Arguments Evaluator::arguments(const Expr& e) {
 }
 
 Value Evaluator::eval(const Expr& e) {
-  step();
+  Value value = eval_inner(e);
+  // Long strings and lists cost steps too: a few steps must not copy gigabytes.
+  if (value.is_string()) step(1 + static_cast<std::int64_t>(value.string().size() / 256));
+  else if (value.is_list()) step(1 + static_cast<std::int64_t>(value.list().items.size() / 16));
+  else step();
+  return value;
+}
+
+Value Evaluator::eval_inner(const Expr& e) {
   if (++depth_ > kMaxDepth) throw Trouble("the expression is nested too deeply");
   struct Leave {
     int& depth;

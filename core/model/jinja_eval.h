@@ -38,7 +38,7 @@ class Evaluator {
 
   std::string run(const Nodes& nodes);
   int line() const { return line_; }
-  void step();  // Trouble when the limit of steps is passed
+  void step(std::int64_t n = 1);   // Trouble when the limit of steps is passed
 
  private:
   struct Scope {
@@ -56,6 +56,7 @@ class Evaluator {
   void emit(std::string& out, const std::string& text);
 
   Value eval(const Expr& e);
+  Value eval_inner(const Expr& e);
   Value eval_name(const Expr& e) const;
   Value eval_call(const Expr& e);
   Value eval_compare(const Expr& e);

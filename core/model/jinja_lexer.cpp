@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/common/error.h"
+#include "core/model/jinja_text.h"
 #include "core/model/jinja_value.h"
 #include "core/model/unicode.h"
 #include "core/model/utf8.h"
@@ -12,7 +13,18 @@ namespace {
 
 constexpr auto npos = std::string_view::npos;
 
-bool blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1c && c <= 0x1f); }
+// Length of the white space character at text[at], or 0.
+std::size_t blank(std::string_view text, std::size_t at) {
+  if (at >= text.size()) return 0;
+  const std::size_t begin = at;
+  const char32_t c = next_code_point(text, at);
+  return is_white_space(c) || (c >= 0x1c && c <= 0x1f) ? at - begin : 0;
+}
+std::size_t blanks(std::string_view text, std::size_t at = 0) {  // of a run
+  const std::size_t begin = at;
+  while (const std::size_t n = blank(text, at)) at += n;
+  return at - begin;
+}
 bool name_start(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
 }
@@ -53,9 +65,7 @@ class Lexer {
     at_ += n;
   }
   void skip_blanks() {
-    std::size_t n = 0;
-    while (at_ + n < text_.size() && blank(text_[at_ + n])) ++n;
-    advance(n);
+    advance(blanks(text_, at_));
   }
 
   // Text up to the next tag, then the tag.
@@ -72,11 +82,11 @@ class Lexer {
     const char sign = tag + 2 < text_.size() ? text_[tag + 2] : '\0';
     std::string_view before = std::string_view(text_).substr(at_, tag - at_);
     if (sign == '-') {
-      while (!before.empty() && blank(before.back())) before.remove_suffix(1);
+      before = before.substr(0, strip(before, nullptr, false, true).size());
     } else if (sign != '+' && kind != '{') {  // lstrip_blocks: only blanks since the line began
       const std::size_t newline = before.rfind('\n');
       const std::size_t start = newline == npos ? 0 : newline + 1;
-      if ((start > 0 || line_starts_) && std::all_of(before.begin() + static_cast<std::ptrdiff_t>(start), before.end(), blank))
+      if ((start > 0 || line_starts_) && start + blanks(before, start) == before.size())
         before = before.substr(0, start);
     }
     if (!before.empty()) put(TokenKind::text, std::string(before));
@@ -112,11 +122,10 @@ class Lexer {
   }
 
   static std::size_t word_at(std::string_view text, std::string_view word) {  // its end, or npos
-    std::size_t i = 0;
-    while (i < text.size() && blank(text[i])) ++i;
+    std::size_t i = blanks(text);
     if (!text.substr(i).starts_with(word)) return npos;
     i += word.size();
-    while (i < text.size() && blank(text[i])) ++i;
+    i += blanks(text, i);
     if (i < text.size() && (text[i] == '-' || text[i] == '+')) ++i;
     return text.substr(i).starts_with("%}") ? i + 2 : npos;
   }
@@ -135,11 +144,10 @@ class Lexer {
       if (tail == npos) continue;
       std::string_view body = std::string_view(text_).substr(at_, tag - at_);
       if (lead == '-') {
-        while (!body.empty() && blank(body.back())) body.remove_suffix(1);
+        body = body.substr(0, strip(body, nullptr, false, true).size());
       } else if (lead != '+') {
         const std::size_t newline = body.rfind('\n');
-        if (newline != npos &&
-            std::all_of(body.begin() + static_cast<std::ptrdiff_t>(newline) + 1, body.end(), blank))
+        if (newline != npos && newline + 1 + blanks(body, newline + 1) == body.size())
           body = body.substr(0, newline + 1);
       }
       if (!body.empty()) put(TokenKind::text, std::string(body));

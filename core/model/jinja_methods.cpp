@@ -1,6 +1,7 @@
 // Methods, attributes, items, slices and arithmetic of values.
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/common/error.h"
 #include "core/model/jinja_eval.h"
@@ -180,11 +181,19 @@ constexpr Row kListMethods[] = {
 };
 
 // What the sandbox refuses, and what is outside our subset: an error when it is looked up, not undefined.
-constexpr std::string_view kRefused[] = {"append", "extend",  "insert", "pop",    "remove",    "reverse", "sort",
-                                         "clear",  "update",  "setdefault", "popitem", "format", "format_map",
-                                         "encode", "partition", "rpartition", "zfill", "center", "ljust", "rjust",
-                                         "swapcase", "casefold", "translate", "expandtabs", "isalpha", "isalnum",
-                                         "isspace", "isupper", "islower", "isnumeric", "isdecimal", "istitle"};
+constexpr std::string_view kRefusedOfStrings[] = {
+    "center",  "encode",  "expandtabs", "format",  "format_map", "isalnum", "isalpha",    "isdecimal", "islower", "isnumeric",
+    "isspace", "istitle", "isupper",    "ljust",   "partition",  "rjust",   "rpartition", "rindex",    "swapcase",
+    "casefold", "translate", "zfill"};
+constexpr std::string_view kRefusedOfLists[] = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
+constexpr std::string_view kRefusedOfDicts[] = {"clear", "fromkeys", "pop", "popitem", "setdefault", "update"};
+
+std::span<const std::string_view> refused(const Value& value) {
+  if (value.is_string()) return kRefusedOfStrings;
+  if (value.is_list()) return kRefusedOfLists;
+  if (value.is_dict()) return kRefusedOfDicts;
+  return {};
+}
 
 template <std::size_t N>
 Value find_method(const Row (&table)[N], const Value& self, std::string_view name) {
@@ -268,10 +277,8 @@ Value method(const Value& value, std::string_view name) {
                 : value.is_list() ? find_method(kListMethods, value, name)
                                   : Value(Undefined{std::string(name)});
   if (!found.is_undefined()) return found;
-  if (value.is_string() || value.is_dict() || value.is_list())
-    for (const std::string_view refused : kRefused)
-      if (refused == name && !(value.is_dict() && value.dict().find(name)))
-        throw Trouble(fmt::format("the method {} of {} is not supported", name, value.type_name()));
+  for (const std::string_view name_of : refused(value))
+    if (name_of == name) throw Trouble(fmt::format("the method {} of {} is not supported", name, value.type_name()));
   return found;
 }
 

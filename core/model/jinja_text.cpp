@@ -68,11 +68,11 @@ std::vector<std::string> split(std::string_view text, const std::string* separat
     parts.emplace_back(text);
   } else {
     for (;;) {
-      text = text.substr(text.size() - strip(text, nullptr, true, false).size());
-      if (from_right) text = text.substr(0, strip(text, nullptr, false, true).size());
+      const std::size_t kept = strip(text, nullptr, !from_right, from_right).size();
+      text = from_right ? text.substr(0, kept) : text.substr(text.size() - kept);
       if (text.empty()) break;
       if (!more()) {
-        parts.emplace_back(from_right ? std::string(text) : std::string(text));
+        parts.emplace_back(text);
         break;
       }
       std::size_t at = from_right ? text.size() : 0;

@@ -141,8 +141,8 @@ void PreTokenizer::add_regex(std::string_view expression, std::string_view place
   }
   pcre2_jit_compile(step->code.get(), PCRE2_JIT_COMPLETE);  // without JIT it runs interpreted
   step->context.reset(pcre2_match_context_create(nullptr));
-  pcre2_set_match_limit(step->context.get(), 50'000'000);
-  pcre2_set_heap_limit(step->context.get(), 1 << 18);  // KiB
+  pcre2_set_match_limit(step->context.get(), 10'000'000);
+  pcre2_set_heap_limit(step->context.get(), 1 << 17);  // KiB
   steps_.push_back(std::move(step));
 }
 

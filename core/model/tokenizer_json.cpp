@@ -134,14 +134,15 @@ void read_model(const JsonView& model, const std::string& place, Tokenizer::Impl
   if (model.number("dropout", 0.0) != 0.0) model.at("dropout").reject("null");
   if (model.boolean("byte_fallback", false)) model.at("byte_fallback").reject("false");
   const JsonView vocab = model.at("vocab").object();
+  // Ids need not be dense, but a file of a few entries must not make us keep millions.
+  const std::size_t sparse = 16 * vocab.size() + 100'000;
   for (const auto& [spelling, value] : vocab.raw().items()) {
     const std::int32_t id = read_id(JsonView(value, place, "model.vocab: " + printable(spelling)));
+    if (static_cast<std::size_t>(id) > sparse)
+      vocab.reject(fmt::format("ids near the {} tokens, got {}", vocab.size(), id));
     if (!impl.add_spelling(spelling, id))
       fail<ContractError>("{}: model.vocab: {}: expected each id once, got {} again", place, printable(spelling), id);
   }
-  // Ids need not be dense, but a file of a few entries must not make us keep millions.
-  if (impl.bytes.size() > 16 * vocab.size() + 1'000'000)
-    vocab.reject(fmt::format("ids near the {} tokens, got {}", vocab.size(), impl.bytes.size() - 1));
   Bpe::Options options;
   options.ignore_merges = model.boolean("ignore_merges", false);
   options.fuse_unk = model.boolean("fuse_unk", false);
@@ -180,7 +181,7 @@ Tokenizer Tokenizer::from_json(std::string_view text, std::string_view place_vie
       token.rstrip = entry.boolean("rstrip", false);
       token.single_word = entry.boolean("single_word", false);
       if (token.content.empty()) continue;
-      if (static_cast<std::size_t>(token.id) > impl->bytes.size() + list.size() + 1'000'000)
+      if (static_cast<std::size_t>(token.id) > impl->bytes.size() + list.size() + 100'000)
         entry.at("id").reject("an id near the vocabulary's");
       if (!impl->add_added(token))
         entry.reject(fmt::format("{} once and with the vocabulary's id", printable(token.content)));
