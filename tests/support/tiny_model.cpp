@@ -12,7 +12,7 @@ namespace vi::test {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kHidden = 64, kLayers = 2, kQueryHeads = 4, kKvHeads = 2, kHeadDim = 16, kFfn = 96, kVocab = 257;
+constexpr int kHidden = 64, kLayers = 2, kQueryHeads = 4, kKvHeads = 2, kHeadDim = 32, kFfn = 96, kVocab = 257;
 
 void write_file(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
 

@@ -7,7 +7,7 @@
 
 namespace vi::test {
 
-// hidden 64, 2 layers, 4 query and 2 KV heads, head_dim 16, byte-level vocabulary.
+// hidden 64, 2 layers, 4 query and 2 KV heads, head_dim 32, byte-level vocabulary.
 void write_tiny_model(const std::filesystem::path& folder, std::uint64_t seed = 1);
 
 void write_text(const std::filesystem::path& file, std::size_t words, std::uint64_t seed);
