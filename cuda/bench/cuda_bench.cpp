@@ -1,12 +1,13 @@
-// Times the kernels: correctness against the f64 oracle first (one KV head of one sequence), then the median of
-// cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case and kernel.
-//   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set one|quick|grid|shapes|encode|all] [--repeats N]
-#include <nlohmann/json.hpp>
-
+// Times the kernels: correctness against the f64 oracle first (one KV head of one sequence), then
+// the median of cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case
+// and kernel.
+//   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set
+//   one|quick|grid|shapes|encode|all] [--repeats N]
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "core/common/error.h"
@@ -33,16 +34,32 @@ struct Bench {
   double copy = 0;
   std::ofstream file;
 
-  void line(const std::string& name, const CaseSpec& s, const char* kernel, const Timing& t, std::int64_t bytes, double error) {
+  void line(const std::string& name, const CaseSpec& s, const char* kernel, const Timing& t,
+            std::int64_t bytes, double error) {
     const double gbps = static_cast<double>(bytes) / t.median_ms / 1e6;
-    nlohmann::ordered_json j = {{"case", name}, {"kernel", kernel}, {"batch", s.kv_len.size()}, {"kv_len", s.kv_len[0]},
-      {"n_q_heads", s.n_kv_heads * s.group}, {"n_kv_heads", s.n_kv_heads}, {"head_dim", s.head_dim},
-      {"ms", t.median_ms}, {"ms_p10", t.low_ms}, {"ms_p90", t.high_ms}, {"repeats", t.repeats}, {"bytes", bytes},
-      {"gbps", gbps}, {"copy_gbps", copy / 1e9}, {"pct_of_copy", 100 * gbps * 1e9 / copy}, {"rel_error", error},
-      {"gpu", device.name}, {"date", options.date}, {"commit", options.commit}};
+    nlohmann::ordered_json j = {{"case", name},
+                                {"kernel", kernel},
+                                {"batch", s.kv_len.size()},
+                                {"kv_len", s.kv_len[0]},
+                                {"n_q_heads", s.n_kv_heads * s.group},
+                                {"n_kv_heads", s.n_kv_heads},
+                                {"head_dim", s.head_dim},
+                                {"ms", t.median_ms},
+                                {"ms_p10", t.low_ms},
+                                {"ms_p90", t.high_ms},
+                                {"repeats", t.repeats},
+                                {"bytes", bytes},
+                                {"gbps", gbps},
+                                {"copy_gbps", copy / 1e9},
+                                {"pct_of_copy", 100 * gbps * 1e9 / copy},
+                                {"rel_error", error},
+                                {"gpu", device.name},
+                                {"date", options.date},
+                                {"commit", options.commit}};
     if (file.is_open()) file << j.dump() << "\n" << std::flush;
-    std::printf("%-34s %-12s %8.4f ms (%.4f..%.4f) %6.0f GB/s %5.1f%% of copy  err %.1e\n", name.c_str(), kernel, t.median_ms,
-                t.low_ms, t.high_ms, gbps, 100 * gbps * 1e9 / copy, error);
+    std::printf("%-34s %-12s %8.4f ms (%.4f..%.4f) %6.0f GB/s %5.1f%% of copy  err %.1e\n",
+                name.c_str(), kernel, t.median_ms, t.low_ms, t.high_ms, gbps,
+                100 * gbps * 1e9 / copy, error);
     std::fflush(stdout);
   }
 
@@ -57,8 +74,11 @@ struct Bench {
     if (s.page_tokens == 0) {
       std::vector<std::uint8_t> key, value;
       const OracleResult want = oracle_decode(c.host_of_sequence(b, key, value), b, h);
-      const std::size_t at = static_cast<std::size_t>(h) * s.group * s.head_dim, n = static_cast<std::size_t>(s.group) * s.head_dim;
-      error = relative_error(&r.out[static_cast<std::size_t>(b) * s.n_kv_heads * s.group * s.head_dim + at], &want.out[at], n);
+      const std::size_t at = static_cast<std::size_t>(h) * s.group * s.head_dim,
+                        n = static_cast<std::size_t>(s.group) * s.head_dim;
+      error = relative_error(
+          &r.out[static_cast<std::size_t>(b) * s.n_kv_heads * s.group * s.head_dim + at],
+          &want.out[at], n);
       if (!(error < 5e-3)) {
         std::printf("%s: WRONG, relative error %g: not timed\n", name.c_str(), error);
         return -1;
@@ -73,9 +93,11 @@ struct Bench {
   // The dense baseline at the same shape.
   double dense(const std::string& name, const CaseSpec& s) {
     const int batch = static_cast<int>(s.kv_len.size()), n = s.kv_len[0];
-    const std::size_t per_head = static_cast<std::size_t>(n) * s.head_dim, total = per_head * s.n_kv_heads * batch;
+    const std::size_t per_head = static_cast<std::size_t>(n) * s.head_dim,
+                      total = per_head * s.n_kv_heads * batch;
     Rng rng(7);
-    std::vector<std::uint16_t> seed((1u << 21) - 24), q(static_cast<std::size_t>(batch) * s.n_kv_heads * s.group * s.head_dim);
+    std::vector<std::uint16_t> seed((1u << 21) - 24),
+        q(static_cast<std::size_t>(batch) * s.n_kv_heads * s.group * s.head_dim);
     for (auto& v : seed) v = float_to_half(static_cast<float>(rng.normal()));
     for (auto& v : q) v = float_to_half(static_cast<float>(rng.normal()));
     Buffer<std::uint16_t> key(total), value(total), d_q(q), out(q.size());
@@ -115,7 +137,8 @@ struct Bench {
     std::vector<float> got(static_cast<std::size_t>(s.group) * s.head_dim);
     const std::size_t at = static_cast<std::size_t>(h) * got.size();
     for (std::size_t i = 0; i < got.size(); ++i)
-      got[i] = half_to_float(bits[static_cast<std::size_t>(b) * s.n_kv_heads * got.size() + at + i]);
+      got[i] =
+          half_to_float(bits[static_cast<std::size_t>(b) * s.n_kv_heads * got.size() + at + i]);
     const double error = relative_error(got.data(), &want.out[at], got.size());
     if (!(error < 5e-3)) {
       std::printf("%s dense: WRONG, relative error %g: not timed\n", name.c_str(), error);
@@ -131,19 +154,21 @@ struct Bench {
     if (c > 0 && d > 0) std::printf("%-34s our dense f16 / coded: %.2f\n", name.c_str(), d / c);
   }
 
-  // Encode of one side of one layer: a chunk of tokens of one sequence, or one token of many. Rates are for the
-  // whole of an 8B model: 32 layers, both sides.
+  // Encode of one side of one layer: a chunk of tokens of one sequence, or one token of many. Rates
+  // are for the whole of an 8B model: 32 layers, both sides.
   void encoding(const std::string& name, int batch, int n_tokens, int dsub, int bits, bool shared) {
     const int h = 8, d = 128, n_books = d / dsub, ksub = 1 << bits;
     const std::int64_t rows = static_cast<std::int64_t>(batch) * n_tokens;
     Rng rng(11);
-    std::vector<std::uint16_t> seed((1u << 20) - 40), book(static_cast<std::size_t>(h) * (shared ? 1 : n_books) * ksub * dsub);
+    std::vector<std::uint16_t> seed((1u << 20) - 40),
+        book(static_cast<std::size_t>(h) * (shared ? 1 : n_books) * ksub * dsub);
     for (auto& v : seed) v = float_to_half(static_cast<float>(rng.normal()));
     for (auto& v : book) v = float_to_half(static_cast<float>(rng.normal()));
     std::vector<float> scale(h * d);
     for (auto& v : scale) v = static_cast<float>(std::exp(0.3 * rng.normal()));
     const quant::CodeLayout layout{n_books, bits};
-    const std::int64_t stream = static_cast<std::int64_t>(layout.stream_bytes(n_tokens + 16) + 15) / 16 * 16;
+    const std::int64_t stream =
+        static_cast<std::int64_t>(layout.stream_bytes(n_tokens + 16) + 15) / 16 * 16;
     Buffer<std::uint16_t> d_rows(rows * h * d), d_book(book);
     spread_on_device(d_rows.data(), d_rows.bytes(), seed.data(), seed.size() * 2);
     Buffer<float> d_scale(scale);
@@ -171,13 +196,16 @@ struct Bench {
     encode(p);
     VI_CUDA(cudaDeviceSynchronize());
     // The last rows of the last head against the oracle.
-    const int checked = static_cast<int>(std::min<std::int64_t>(rows, bits > 8 ? 2 : 24)), head = h - 1;
+    const int checked = static_cast<int>(std::min<std::int64_t>(rows, bits > 8 ? 2 : 24)),
+              head = h - 1;
     std::vector<std::uint16_t> tail(static_cast<std::size_t>(checked) * h * d);
-    VI_CUDA(cudaMemcpy(tail.data(), d_rows.data() + (rows - checked) * h * d, tail.size() * 2, cudaMemcpyDeviceToHost));
+    VI_CUDA(cudaMemcpy(tail.data(), d_rows.data() + (rows - checked) * h * d, tail.size() * 2,
+                       cudaMemcpyDeviceToHost));
     EncodeParams one = p;
     one.rows = tail.data() + head * d;
     one.inverse_scale = scale.data() + head * d;
-    one.centroids = book.data() + static_cast<std::size_t>(head) * (shared ? 1 : n_books) * ksub * dsub;
+    one.centroids =
+        book.data() + static_cast<std::size_t>(head) * (shared ? 1 : n_books) * ksub * dsub;
     one.n_kv_heads = 1;
     one.batch = 1;
     one.n_tokens = checked;
@@ -188,7 +216,8 @@ struct Bench {
       for (int m = 0; m < n_books; ++m) {
         const std::int64_t row = rows - checked + r, b = row / n_tokens, t = row % n_tokens;
         const OracleCode& o = want[static_cast<std::size_t>(r) * n_books + m];
-        const int got = static_cast<int>(quant::get_code(layout, packed.data() + (b * h + head) * stream, t, m));
+        const int got = static_cast<int>(
+            quant::get_code(layout, packed.data() + (b * h + head) * stream, t, m));
         differ += got != o.code && oracle_distance(one, r, 0, m, got) - o.best > 1e-5 * o.size;
       }
     if (differ > 0) {
@@ -197,14 +226,29 @@ struct Bench {
     }
     const Timing t = timer.cold([&] { encode(p); }, options.repeats);
     const double tokens_per_s = static_cast<double>(rows) / (64 * t.median_ms * 1e-3);
-    const double tflops = 2.0 * static_cast<double>(rows) * h * n_books * ksub * dsub / t.median_ms / 1e9;
-    nlohmann::ordered_json j = {{"case", name}, {"kernel", "encode"}, {"batch", batch}, {"n_tokens", n_tokens}, {"n_kv_heads", h},
-      {"head_dim", d}, {"dsub", dsub}, {"code_bits", bits}, {"shared", shared}, {"ms", t.median_ms}, {"ms_p10", t.low_ms},
-      {"ms_p90", t.high_ms}, {"repeats", t.repeats}, {"tokens_per_s_32_layers_k_and_v", tokens_per_s}, {"search_tflops", tflops},
-      {"gpu", device.name}, {"date", options.date}, {"commit", options.commit}};
+    const double tflops =
+        2.0 * static_cast<double>(rows) * h * n_books * ksub * dsub / t.median_ms / 1e9;
+    nlohmann::ordered_json j = {{"case", name},
+                                {"kernel", "encode"},
+                                {"batch", batch},
+                                {"n_tokens", n_tokens},
+                                {"n_kv_heads", h},
+                                {"head_dim", d},
+                                {"dsub", dsub},
+                                {"code_bits", bits},
+                                {"shared", shared},
+                                {"ms", t.median_ms},
+                                {"ms_p10", t.low_ms},
+                                {"ms_p90", t.high_ms},
+                                {"repeats", t.repeats},
+                                {"tokens_per_s_32_layers_k_and_v", tokens_per_s},
+                                {"search_tflops", tflops},
+                                {"gpu", device.name},
+                                {"date", options.date},
+                                {"commit", options.commit}};
     if (file.is_open()) file << j.dump() << "\n" << std::flush;
-    std::printf("%-34s %-12s %8.4f ms  %.0f tokens/s of 32 layers, K and V  %.1f TFLOP/s\n", name.c_str(), "encode", t.median_ms,
-                tokens_per_s, tflops);
+    std::printf("%-34s %-12s %8.4f ms  %.0f tokens/s of 32 layers, K and V  %.1f TFLOP/s\n",
+                name.c_str(), "encode", t.median_ms, tokens_per_s, tflops);
   }
 
   void run() {
@@ -221,12 +265,15 @@ struct Bench {
     const std::string& set = options.set;
     const bool all = set == "all";
     if (all || set == "grid" || set == "quick") {
-      const std::vector<std::pair<int, int>> grid = {{1, 196608}, {1, 131072}, {1, 32768}, {8, 32768}, {16, 16384},
-                                                     {32, 8192}, {64, 4096}, {128, 2048}, {128, 4096}, {256, 1024}};
+      const std::vector<std::pair<int, int>> grid = {
+          {1, 196608}, {1, 131072}, {1, 32768},  {8, 32768},  {16, 16384},
+          {32, 8192},  {64, 4096},  {128, 2048}, {128, 4096}, {256, 1024}};
       for (const auto& [batch, kv_len] : grid) {
         const std::string name = "d4b8 " + std::to_string(batch) + "x" + std::to_string(kv_len);
-        if (set == "quick") coded(name, shape(batch, kv_len));
-        else both(name, shape(batch, kv_len));
+        if (set == "quick")
+          coded(name, shape(batch, kv_len));
+        else
+          both(name, shape(batch, kv_len));
       }
     }
     if (all || set == "shapes" || set == "encode") {
@@ -285,12 +332,18 @@ int main_of(int argc, char** argv) {
   Options o;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string key = argv[i], v = argv[i + 1];
-    if (key == "--json") o.json = v;
-    else if (key == "--commit") o.commit = v;
-    else if (key == "--date") o.date = v;
-    else if (key == "--set") o.set = v;
-    else if (key == "--repeats") o.repeats = std::stoi(v);
-    else fail<ConfigError>("cuda_bench: unknown option {}", key);
+    if (key == "--json")
+      o.json = v;
+    else if (key == "--commit")
+      o.commit = v;
+    else if (key == "--date")
+      o.date = v;
+    else if (key == "--set")
+      o.set = v;
+    else if (key == "--repeats")
+      o.repeats = std::stoi(v);
+    else
+      fail<ConfigError>("cuda_bench: unknown option {}", key);
   }
   Bench bench;
   bench.options = o;

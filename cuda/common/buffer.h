@@ -19,7 +19,8 @@ class Buffer {
     if (n > 0) VI_CUDA(cudaMalloc(reinterpret_cast<void**>(&data_), n * sizeof(T)));
   }
   explicit Buffer(const std::vector<T>& host) : Buffer(host.size()) { upload(host); }
-  Buffer(Buffer&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
+  Buffer(Buffer&& o) noexcept
+      : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
   Buffer& operator=(Buffer&& o) noexcept {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
@@ -31,7 +32,8 @@ class Buffer {
   std::size_t size() const { return size_; }
   std::size_t bytes() const { return size_ * sizeof(T); }
   void upload(const std::vector<T>& host) {
-    if (!host.empty()) VI_CUDA(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyDefault));
+    if (!host.empty())
+      VI_CUDA(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyDefault));
   }
   void fill(int byte) {
     if (size_ > 0) VI_CUDA(cudaMemset(data_, byte, bytes()));

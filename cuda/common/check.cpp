@@ -8,8 +8,8 @@ namespace vi::cuda {
 
 void throw_cuda(cudaError_t code, const char* call, const char* file, int line) {
   const char* slash = std::strrchr(file, '/');
-  fail<CudaError>("{}:{}: {}: {} ({})", slash ? slash + 1 : file, line, call, cudaGetErrorString(code),
-                  cudaGetErrorName(code));
+  fail<CudaError>("{}:{}: {}: {} ({})", slash ? slash + 1 : file, line, call,
+                  cudaGetErrorString(code), cudaGetErrorName(code));
 }
 
 void throw_call(const std::string& what) { throw Error(what); }

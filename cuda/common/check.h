@@ -9,7 +9,8 @@
 namespace vi::cuda {
 
 [[noreturn]] void throw_cuda(cudaError_t code, const char* call, const char* file, int line);
-[[noreturn]] void throw_call(const std::string& what);  // vi::Error: a wrong call, nothing was launched
+[[noreturn]] void throw_call(
+    const std::string& what);  // vi::Error: a wrong call, nothing was launched
 
 // The current device, or CudaError (exit code 4) with one line that says why there is none.
 struct Device {
@@ -22,9 +23,9 @@ bool has_device();  // no exception; for tests that skip
 
 }  // namespace vi::cuda
 
-#define VI_CUDA(call)                                                              \
-  do {                                                                             \
-    const cudaError_t vi_cuda_code_ = (call);                                      \
-    if (vi_cuda_code_ != cudaSuccess)                                              \
-      ::vi::cuda::throw_cuda(vi_cuda_code_, #call, __FILE__, __LINE__);            \
+#define VI_CUDA(call)                                                   \
+  do {                                                                  \
+    const cudaError_t vi_cuda_code_ = (call);                           \
+    if (vi_cuda_code_ != cudaSuccess)                                   \
+      ::vi::cuda::throw_cuda(vi_cuda_code_, #call, __FILE__, __LINE__); \
   } while (0)

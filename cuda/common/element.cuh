@@ -17,9 +17,12 @@ __device__ __forceinline__ float load_element(const void* p, std::int64_t i, Dty
 }
 
 __device__ __forceinline__ void store_element(void* p, std::int64_t i, Dtype dtype, float v) {
-  if (dtype == Dtype::f16) static_cast<__half*>(p)[i] = __float2half_rn(v);
-  else if (dtype == Dtype::bf16) static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16_rn(v);
-  else static_cast<float*>(p)[i] = v;
+  if (dtype == Dtype::f16)
+    static_cast<__half*>(p)[i] = __float2half_rn(v);
+  else if (dtype == Dtype::bf16)
+    static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16_rn(v);
+  else
+    static_cast<float*>(p)[i] = v;
 }
 
 }  // namespace vi::cuda

@@ -1,28 +1,30 @@
-// Tensor-core, shared-memory and math instructions the kernels use, one wrapper each. sm_80 and later.
-// Fragment layout of mma.m16n8k16 (lane = 4 g + q): A rows g, g+8 by k 2q, 2q+1, 2q+8, 2q+9; B the same k by
-// column g; C rows g, g+8 by columns 2q, 2q+1.
+// Tensor-core, shared-memory and math instructions the kernels use, one wrapper each. sm_80 and
+// later. Fragment layout of mma.m16n8k16 (lane = 4 g + q): A rows g, g+8 by k 2q, 2q+1, 2q+8, 2q+9;
+// B the same k by column g; C rows g, g+8 by columns 2q, 2q+1.
 #pragma once
 
 #include <cuda_fp16.h>
 
 namespace vi::cuda {
 
-__device__ __forceinline__ void mma_f16(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
-                                        unsigned b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+__device__ __forceinline__ void mma_f16(float (&c)[4], unsigned a0, unsigned a1, unsigned a2,
+                                        unsigned a3, unsigned b0, unsigned b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-__device__ __forceinline__ void mma_bf16(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
-                                         unsigned b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+__device__ __forceinline__ void mma_bf16(float (&c)[4], unsigned a0, unsigned a1, unsigned a2,
+                                         unsigned a3, unsigned b0, unsigned b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Shared loads by absolute shared address plus an immediate. Pure to the compiler, so the address must come
-// from a register that was laundered after the barrier behind the table's last write.
+// Shared loads by absolute shared address plus an immediate. Pure to the compiler, so the address
+// must come from a register that was laundered after the barrier behind the table's last write.
 template <unsigned kOffset>
 __device__ __forceinline__ unsigned lds32(unsigned address) {
   unsigned r;
@@ -38,8 +40,10 @@ __device__ __forceinline__ uint2 lds64(unsigned address) {
 __device__ __forceinline__ void sts64(unsigned address, unsigned x, unsigned y) {
   asm volatile("st.shared.v2.b32 [%0],{%1,%2};" ::"r"(address), "r"(x), "r"(y) : "memory");
 }
-__device__ __forceinline__ void sts128(unsigned address, unsigned x, unsigned y, unsigned z, unsigned w) {
-  asm volatile("st.shared.v4.b32 [%0],{%1,%2,%3,%4};" ::"r"(address), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+__device__ __forceinline__ void sts128(unsigned address, unsigned x, unsigned y, unsigned z,
+                                       unsigned w) {
+  asm volatile("st.shared.v4.b32 [%0],{%1,%2,%3,%4};" ::"r"(address), "r"(x), "r"(y), "r"(z), "r"(w)
+               : "memory");
 }
 
 // 16 bytes that are read once: past L1, kept in order with other volatile instructions.

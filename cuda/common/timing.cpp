@@ -29,17 +29,27 @@ Timing Timer::measure(const std::function<void()>& launch, int repeats, bool flu
     ms.push_back(t);
   }
   std::sort(ms.begin(), ms.end());
-  const auto at = [&](double p) { return static_cast<double>(ms[static_cast<std::size_t>(p * (ms.size() - 1) + 0.5)]); };
+  const auto at = [&](double p) {
+    return static_cast<double>(ms[static_cast<std::size_t>(p * (ms.size() - 1) + 0.5)]);
+  };
   return {at(0.5), at(0.1), at(0.9), repeats};
 }
 
-Timing Timer::cold(const std::function<void()>& launch, int repeats) { return measure(launch, repeats, true); }
-Timing Timer::hot(const std::function<void()>& launch, int repeats) { return measure(launch, repeats, false); }
+Timing Timer::cold(const std::function<void()>& launch, int repeats) {
+  return measure(launch, repeats, true);
+}
+Timing Timer::hot(const std::function<void()>& launch, int repeats) {
+  return measure(launch, repeats, false);
+}
 
 double Timer::copy_bandwidth(std::size_t bytes) {
   Buffer<unsigned char> a(bytes), b(bytes);
   a.fill(1);
-  const Timing t = hot([&] { VI_CUDA(cudaMemcpyAsync(b.data(), a.data(), bytes, cudaMemcpyDeviceToDevice, stream_)); }, 11);
+  const Timing t = hot(
+      [&] {
+        VI_CUDA(cudaMemcpyAsync(b.data(), a.data(), bytes, cudaMemcpyDeviceToDevice, stream_));
+      },
+      11);
   return 2.0 * static_cast<double>(bytes) / (t.median_ms * 1e-3);
 }
 

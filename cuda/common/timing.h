@@ -1,5 +1,5 @@
-// Device times by events: warm-up, then single calls with the L2 cache flushed before each (cold), or back
-// to back (hot). The median and the spread of the repeats; the caller checks results first.
+// Device times by events: warm-up, then single calls with the L2 cache flushed before each (cold),
+// or back to back (hot). The median and the spread of the repeats; the caller checks results first.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -23,7 +23,8 @@ class Timer {
   Timer& operator=(const Timer&) = delete;
   Timing cold(const std::function<void()>& launch, int repeats = 21);
   Timing hot(const std::function<void()>& launch, int repeats = 21);
-  // Bytes read plus written per second of a large device-to-device copy: the ceiling to compare with.
+  // Bytes read plus written per second of a large device-to-device copy: the ceiling to compare
+  // with.
   double copy_bandwidth(std::size_t bytes = std::size_t{2} << 30);
 
  private:

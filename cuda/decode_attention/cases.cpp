@@ -11,9 +11,12 @@ namespace vi::cuda {
 namespace {
 
 std::uint16_t to_bits(double v, Dtype t) {
-  return t == Dtype::f16 ? float_to_half(static_cast<float>(v)) : float_to_bf16(static_cast<float>(v));
+  return t == Dtype::f16 ? float_to_half(static_cast<float>(v))
+                         : float_to_bf16(static_cast<float>(v));
 }
-float from_bits(std::uint16_t v, Dtype t) { return t == Dtype::f16 ? half_to_float(v) : bf16_to_float(v); }
+float from_bits(std::uint16_t v, Dtype t) {
+  return t == Dtype::f16 ? half_to_float(v) : bf16_to_float(v);
+}
 
 }  // namespace
 
@@ -37,11 +40,13 @@ double relative_error(const float* a, const double* b, std::size_t n) {
   return s > 0 ? std::sqrt(e / s) : std::sqrt(e);
 }
 
-DecodeCase::DecodeCase(const CaseSpec& spec) : spec_(spec), kv_len_(spec.kv_len), dense_len_(spec.dense_len) {
+DecodeCase::DecodeCase(const CaseSpec& spec)
+    : spec_(spec), kv_len_(spec.kv_len), dense_len_(spec.dense_len) {
   Rng rng(spec.seed);
   const int batch = static_cast<int>(kv_len_.size()), d = spec.head_dim, h = spec.n_kv_heads;
   if (spec_.capacity == 0) spec_.capacity = *std::max_element(kv_len_.begin(), kv_len_.end());
-  const int dense_capacity = dense_len_.empty() ? 0 : std::max(1, *std::max_element(dense_len_.begin(), dense_len_.end()));
+  const int dense_capacity =
+      dense_len_.empty() ? 0 : std::max(1, *std::max_element(dense_len_.begin(), dense_len_.end()));
   std::vector<double> mean(static_cast<std::size_t>(h) * d);
   for (int i = 0; i < h * d; ++i) mean[i] = spec.bias * rng.normal() * (i % 8 == 3 ? 10 : 1);
 
@@ -54,7 +59,8 @@ DecodeCase::DecodeCase(const CaseSpec& spec) : spec_(spec), kv_len_(spec.kv_len)
         for (int c = 0; c < ksub; ++c)
           for (int i = 0; i < s.dsub; ++i)
             book[at++] = float_to_half(static_cast<float>(
-                rng.normal() * (key ? spec.key_scale : 1) + (key ? mean[static_cast<std::size_t>(head) * d + m * s.dsub + i] : 0)));
+                rng.normal() * (key ? spec.key_scale : 1) +
+                (key ? mean[static_cast<std::size_t>(head) * d + m * s.dsub + i] : 0)));
     return book;
   };
   book_k_ = make_book(spec.key, true);
@@ -66,7 +72,8 @@ DecodeCase::DecodeCase(const CaseSpec& spec) : spec_(spec), kv_len_(spec.kv_len)
   const int n_outer = page ? batch * max_pages + 1 : batch;
   const auto stream = [&](const CodeShape& s, CodedSide& side) {
     const quant::CodeLayout layout{d / s.dsub, s.code_bits};
-    const std::size_t bytes = std::max<std::size_t>(16, (layout.stream_bytes(page ? page : spec_.capacity) + 15) / 16 * 16);
+    const std::size_t bytes = std::max<std::size_t>(
+        16, (layout.stream_bytes(page ? page : spec_.capacity) + 15) / 16 * 16);
     side.head_stride = static_cast<std::int64_t>(bytes);
     side.outer_stride = static_cast<std::int64_t>(bytes) * h;
     side.dsub = s.dsub;
@@ -74,7 +81,8 @@ DecodeCase::DecodeCase(const CaseSpec& spec) : spec_(spec), kv_len_(spec.kv_len)
     side.shared = s.shared;
     return bytes * h * n_outer;
   };
-  const std::size_t key_bytes = stream(spec.key, host_.key), value_bytes = stream(spec.value, host_.value);
+  const std::size_t key_bytes = stream(spec.key, host_.key),
+                    value_bytes = stream(spec.value, host_.value);
   if (spec.device_codes) {
     // Random blocks repeated with a period that is no multiple of anything else here.
     std::vector<std::uint8_t> seed((1u << 20) - 48);
@@ -106,7 +114,9 @@ DecodeCase::DecodeCase(const CaseSpec& spec) : spec_(spec), kv_len_(spec.kv_len)
     dense_v_.resize(n);
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t head = i / d / dense_capacity % h;
-      dense_k_[i] = to_bits(rng.normal() * spec.key_scale + mean[head * d + i % (spec.key.shared ? spec.key.dsub : d)], spec.dtype);
+      dense_k_[i] = to_bits(rng.normal() * spec.key_scale +
+                                mean[head * d + i % (spec.key.shared ? spec.key.dsub : d)],
+                            spec.dtype);
       dense_v_[i] = to_bits(rng.normal(), spec.dtype);
     }
     d_dense_k_ = Buffer<std::uint16_t>(dense_k_);
@@ -118,10 +128,13 @@ DecodeCase::DecodeCase(const CaseSpec& spec) : spec_(spec), kv_len_(spec.kv_len)
   d_book_v_ = Buffer<std::uint16_t>(book_v_);
   d_by_k_ = Buffer<std::uint16_t>(book_k_.size());
   d_by_v_ = Buffer<std::uint16_t>(book_v_.size());
-  const int books_k = spec.key.shared ? 1 : d / spec.key.dsub, books_v = spec.value.shared ? 1 : d / spec.value.dsub;
+  const int books_k = spec.key.shared ? 1 : d / spec.key.dsub,
+            books_v = spec.value.shared ? 1 : d / spec.value.dsub;
   d_mean_ = Buffer<float>(static_cast<std::size_t>(h) * d);
-  prepare_book(d_book_k_.data(), d_by_k_.data(), d_mean_.data(), h, books_k, 1 << spec.key.code_bits, spec.key.dsub, d, nullptr);
-  prepare_book(d_book_v_.data(), d_by_v_.data(), nullptr, h, books_v, 1 << spec.value.code_bits, spec.value.dsub, d, nullptr);
+  prepare_book(d_book_k_.data(), d_by_k_.data(), d_mean_.data(), h, books_k,
+               1 << spec.key.code_bits, spec.key.dsub, d, nullptr);
+  prepare_book(d_book_v_.data(), d_by_v_.data(), nullptr, h, books_v, 1 << spec.value.code_bits,
+               spec.value.dsub, d, nullptr);
   d_len_ = Buffer<int>(kv_len_);
   d_out_ = Buffer<std::uint16_t>(q_.size());
   d_lse_ = Buffer<float>(static_cast<std::size_t>(batch) * h * spec.group);
@@ -211,11 +224,14 @@ DecodeCase::Result DecodeCase::run(const KernelConfig& config, cudaStream_t stre
   return read();
 }
 
-DecodeParams DecodeCase::host_of_sequence(int b, std::vector<std::uint8_t>& key, std::vector<std::uint8_t>& value) const {
+DecodeParams DecodeCase::host_of_sequence(int b, std::vector<std::uint8_t>& key,
+                                          std::vector<std::uint8_t>& value) const {
   key.resize(host_.key.outer_stride);
   value.resize(host_.value.outer_stride);
-  VI_CUDA(cudaMemcpy(key.data(), d_codes_k_.data() + b * host_.key.outer_stride, key.size(), cudaMemcpyDeviceToHost));
-  VI_CUDA(cudaMemcpy(value.data(), d_codes_v_.data() + b * host_.value.outer_stride, value.size(), cudaMemcpyDeviceToHost));
+  VI_CUDA(cudaMemcpy(key.data(), d_codes_k_.data() + b * host_.key.outer_stride, key.size(),
+                     cudaMemcpyDeviceToHost));
+  VI_CUDA(cudaMemcpy(value.data(), d_codes_v_.data() + b * host_.value.outer_stride, value.size(),
+                     cudaMemcpyDeviceToHost));
   DecodeParams p = host_;
   p.key.codes = key.data() - b * host_.key.outer_stride;
   p.value.codes = value.data() - b * host_.value.outer_stride;
@@ -224,8 +240,10 @@ DecodeParams DecodeCase::host_of_sequence(int b, std::vector<std::uint8_t>& key,
 
 std::int64_t DecodeCase::code_bytes() const {
   std::int64_t sum = 0;
-  const quant::CodeLayout k{host_.head_dim / spec_.key.dsub, spec_.key.code_bits}, v{host_.head_dim / spec_.value.dsub, spec_.value.code_bits};
-  for (int n : kv_len_) sum += static_cast<std::int64_t>(k.stream_bytes(n) + v.stream_bytes(n)) * host_.n_kv_heads;
+  const quant::CodeLayout k{host_.head_dim / spec_.key.dsub, spec_.key.code_bits},
+      v{host_.head_dim / spec_.value.dsub, spec_.value.code_bits};
+  for (int n : kv_len_)
+    sum += static_cast<std::int64_t>(k.stream_bytes(n) + v.stream_bytes(n)) * host_.n_kv_heads;
   return sum;
 }
 

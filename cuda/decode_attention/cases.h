@@ -1,5 +1,5 @@
-// A random decode-attention problem, on host and device at once: what tests and the benchmark run. Centroids may
-// be biased and hold outlier channels, as keys of real models do.
+// A random decode-attention problem, on host and device at once: what tests and the benchmark run.
+// Centroids may be biased and hold outlier channels, as keys of real models do.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,16 @@ namespace vi::cuda {
 struct CaseSpec {
   int n_kv_heads = 2, group = 4, head_dim = 128;
   CodeShape key{4, 8, false}, value{4, 8, false};
-  std::vector<int> kv_len;      // one a sequence
-  int capacity = 0;             // 0: the longest of kv_len
-  int page_tokens = 0;          // 0: contiguous; pages are dealt out in a shuffled order
-  std::vector<int> dense_len;   // empty: none
+  std::vector<int> kv_len;     // one a sequence
+  int capacity = 0;            // 0: the longest of kv_len
+  int page_tokens = 0;         // 0: contiguous; pages are dealt out in a shuffled order
+  std::vector<int> dense_len;  // empty: none
   Dtype dtype = Dtype::f16;
-  double bias = 0;              // every key channel's mean is N(0, bias^2); every eighth one ten times that
+  double bias = 0;  // every key channel's mean is N(0, bias^2); every eighth one ten times that
   double key_scale = 1;
   std::uint64_t seed = 1;
-  bool device_codes = false;    // random codes made on the device only (for large timings): host has none
+  bool device_codes =
+      false;  // random codes made on the device only (for large timings): host has none
 };
 
 class DecodeCase {
@@ -36,11 +37,14 @@ class DecodeCase {
     std::vector<std::uint16_t> bits;
   };
   Result run(const KernelConfig& config, cudaStream_t stream = nullptr);
-  DecodeParams device_params(const KernelConfig& config, cudaStream_t stream = nullptr);  // sets the workspace
+  DecodeParams device_params(const KernelConfig& config,
+                             cudaStream_t stream = nullptr);  // sets the workspace
   Result read() const;
   void poison();
-  // Copies the codes of one sequence back to the host, for the oracle of a large case (contiguous only).
-  DecodeParams host_of_sequence(int b, std::vector<std::uint8_t>& key, std::vector<std::uint8_t>& value) const;
+  // Copies the codes of one sequence back to the host, for the oracle of a large case (contiguous
+  // only).
+  DecodeParams host_of_sequence(int b, std::vector<std::uint8_t>& key,
+                                std::vector<std::uint8_t>& value) const;
   std::int64_t code_bytes() const;  // that one decode step reads
 
  private:
@@ -49,7 +53,8 @@ class DecodeCase {
   std::vector<std::uint16_t> q_, book_k_, book_v_, dense_k_, dense_v_;
   std::vector<std::uint8_t> codes_k_, codes_v_;
   std::vector<int> kv_len_, dense_len_, table_;
-  Buffer<std::uint16_t> d_q_, d_out_, d_book_k_, d_book_v_, d_by_k_, d_by_v_, d_dense_k_, d_dense_v_;
+  Buffer<std::uint16_t> d_q_, d_out_, d_book_k_, d_book_v_, d_by_k_, d_by_v_, d_dense_k_,
+      d_dense_v_;
   Buffer<std::uint8_t> d_codes_k_, d_codes_v_, workspace_;
   Buffer<float> d_lse_, d_mean_;
   Buffer<int> d_len_, d_dense_len_, d_table_;

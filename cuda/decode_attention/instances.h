@@ -1,4 +1,5 @@
-// The compiled look-up kernels, one per row of lookup_table(); each lives in its own .cu for short builds.
+// The compiled look-up kernels, one per row of lookup_table(); each lives in its own .cu for short
+// builds.
 #pragma once
 
 #include "cuda/decode_attention/params.h"

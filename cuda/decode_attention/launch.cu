@@ -1,33 +1,38 @@
 // Launchers: describe (params.h), decide (select.cpp), launch. Everything on params.stream.
-#include "cuda/decode_attention/launch.h"
-
 #include "cuda/common/check.h"
 #include "cuda/decode_attention/instances.h"
+#include "cuda/decode_attention/launch.h"
 #include "cuda/decode_attention/naive.cuh"
 
 namespace vi::cuda {
 namespace {
 
-void check_side(const CodedSide& side, const char* name, bool fast, bool needs_mean, int head_dim, bool paged) {
+void check_side(const CodedSide& side, const char* name, bool fast, bool needs_mean, int head_dim,
+                bool paged) {
   const std::string what = std::string("decode_attention: ") + name;
-  if (!side.codes || !(fast ? side.by_code : side.centroids)) throw_call(what + " codes or codebook missing");
+  if (!side.codes || !(fast ? side.by_code : side.centroids))
+    throw_call(what + " codes or codebook missing");
   if (needs_mean && !side.mean) throw_call(what + " mean centroids missing (prepare_book)");
   if (fast && paged && side.outer_stride % (16 * (head_dim / side.dsub)))
     throw_call(what + " pages are not a whole number of blocks apart");
-  if (fast && (reinterpret_cast<std::uintptr_t>(side.codes) % 16 || side.outer_stride % 16 || side.head_stride % 16))
+  if (fast && (reinterpret_cast<std::uintptr_t>(side.codes) % 16 || side.outer_stride % 16 ||
+               side.head_stride % 16))
     throw_call(what + " codes are not 16-byte aligned");
 }
 
-__global__ void transpose_book(const __half* in, __half* out, int n_books, int ksub, int dsub, std::int64_t n) {
+__global__ void transpose_book(const __half* in, __half* out, int n_books, int ksub, int dsub,
+                               std::int64_t n) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= n) return;
-  const int d = i % dsub, m = i / dsub % n_books, c = i / (static_cast<std::int64_t>(dsub) * n_books) % ksub;
+  const int d = i % dsub, m = i / dsub % n_books,
+            c = i / (static_cast<std::int64_t>(dsub) * n_books) % ksub;
   const std::int64_t h = i / (static_cast<std::int64_t>(dsub) * n_books * ksub);
   out[i] = in[((h * n_books + m) * ksub + c) * dsub + d];
 }
 
 // The mean centroid, repeated for each sub-space when they share a book.
-__global__ void mean_of_book(const __half* in, float* mean, int n_books, int ksub, int dsub, int head_dim) {
+__global__ void mean_of_book(const __half* in, float* mean, int n_books, int ksub, int dsub,
+                             int head_dim) {
   const int i = threadIdx.x, h = blockIdx.x, m = n_books == 1 ? 0 : i / dsub;
   const __half* book = in + (static_cast<std::int64_t>(h) * n_books + m) * ksub * dsub;
   float sum = 0;
@@ -37,15 +42,15 @@ __global__ void mean_of_book(const __half* in, float* mean, int n_books, int ksu
 
 }  // namespace
 
-void prepare_book(const void* centroids, void* by_code, float* mean, int n_heads, int n_books, int ksub, int dsub,
-                  int head_dim, cudaStream_t stream) {
-  if (!centroids || !by_code || n_heads < 1 || n_books < 1 || ksub < 1 || dsub < 1 || head_dim < 1 ||
-      (n_books != 1 && n_books * dsub != head_dim) || head_dim > 1024)
+void prepare_book(const void* centroids, void* by_code, float* mean, int n_heads, int n_books,
+                  int ksub, int dsub, int head_dim, cudaStream_t stream) {
+  if (!centroids || !by_code || n_heads < 1 || n_books < 1 || ksub < 1 || dsub < 1 ||
+      head_dim < 1 || (n_books != 1 && n_books * dsub != head_dim) || head_dim > 1024)
     throw_call("prepare_book: no codebook, or one that does not fit head_dim");
   const std::int64_t n = static_cast<std::int64_t>(n_heads) * n_books * ksub * dsub;
   const auto* in = static_cast<const __half*>(centroids);
-  transpose_book<<<static_cast<unsigned>((n + 255) / 256), 256, 0, stream>>>(in, static_cast<__half*>(by_code), n_books, ksub,
-                                                                            dsub, n);
+  transpose_book<<<static_cast<unsigned>((n + 255) / 256), 256, 0, stream>>>(
+      in, static_cast<__half*>(by_code), n_books, ksub, dsub, n);
   VI_CUDA(cudaGetLastError());
   if (!mean) return;
   mean_of_book<<<n_heads, head_dim, 0, stream>>>(in, mean, n_books, ksub, dsub, head_dim);
@@ -68,8 +73,8 @@ void decode_attention(const DecodeParams& p, const KernelConfig& config) {
   }
   if (!p.workspace) throw_call("decode_attention: workspace missing");
   const LookupRow& row = lookup_table().at(config.row);
-  if (row.head_dim != p.head_dim || row.key_dsub != p.key.dsub || row.value_dsub != p.value.dsub || p.key.code_bits != 8 ||
-      p.value.code_bits != 8)
+  if (row.head_dim != p.head_dim || row.key_dsub != p.key.dsub || row.value_dsub != p.value.dsub ||
+      p.key.code_bits != 8 || p.value.code_bits != 8)
     throw_call("decode_attention: the config was selected for another codec");
   lookup::launch(row, p, config);
 }

@@ -16,7 +16,8 @@ double element(const void* p, std::int64_t i, Dtype dtype) {
 }
 
 // Reconstruction of coded token `token` of one (sequence, KV head).
-void decode_row(const DecodeParams& p, const CodedSide& side, int sequence, int head, int token, double* row) {
+void decode_row(const DecodeParams& p, const CodedSide& side, int sequence, int head, int token,
+                double* row) {
   const int n_books = p.head_dim / side.dsub, ksub = 1 << side.code_bits;
   const quant::CodeLayout layout{n_books, side.code_bits};
   const std::uint8_t* stream = side.codes + head * side.head_stride;
@@ -31,7 +32,8 @@ void decode_row(const DecodeParams& p, const CodedSide& side, int sequence, int 
     const unsigned code = quant::get_code(layout, stream, local, m);
     const std::int64_t book = side.shared ? head : static_cast<std::int64_t>(head) * n_books + m;
     for (int d = 0; d < side.dsub; ++d)
-      row[m * side.dsub + d] = element(side.centroids, (book * ksub + code) * side.dsub + d, Dtype::f16);
+      row[m * side.dsub + d] =
+          element(side.centroids, (book * ksub + code) * side.dsub + d, Dtype::f16);
   }
 }
 
@@ -61,7 +63,8 @@ void finish(const Softmax& s, int head_dim, double* out, double* lse) {
 OracleResult oracle_decode(const DecodeParams& p, int b, int kv_head) {
   const int group = p.n_q_heads / p.n_kv_heads, d = p.head_dim;
   const int n_coded = p.kv_len[b], n_dense = p.dense_len ? p.dense_len[b] : 0;
-  OracleResult r{std::vector<double>(static_cast<std::size_t>(p.n_q_heads) * d), std::vector<double>(p.n_q_heads)};
+  OracleResult r{std::vector<double>(static_cast<std::size_t>(p.n_q_heads) * d),
+                 std::vector<double>(p.n_q_heads)};
   for (int h = 0; h < p.n_kv_heads; ++h) {
     if (kv_head >= 0 && h != kv_head) continue;
     std::vector<double> keys(static_cast<std::size_t>(n_coded + n_dense) * d);
@@ -73,7 +76,8 @@ OracleResult oracle_decode(const DecodeParams& p, int b, int kv_head) {
     }
     for (int t = 0; t < n_dense; ++t)
       for (int i = 0; i < d; ++i) {
-        const std::int64_t at = ((static_cast<std::int64_t>(b) * p.n_kv_heads + h) * p.dense_capacity + t) * d + i;
+        const std::int64_t at =
+            ((static_cast<std::int64_t>(b) * p.n_kv_heads + h) * p.dense_capacity + t) * d + i;
         keys[static_cast<std::size_t>(n_coded + t) * d + i] = element(p.dense_key, at, p.dtype);
         s.rows[static_cast<std::size_t>(n_coded + t) * d + i] = element(p.dense_value, at, p.dtype);
       }
@@ -83,8 +87,9 @@ OracleResult oracle_decode(const DecodeParams& p, int b, int kv_head) {
       for (int t = 0; t < n_coded + n_dense; ++t) {
         double dot = 0;
         for (int i = 0; i < d; ++i)
-          dot += element(p.q, (static_cast<std::int64_t>(b) * p.n_q_heads + head) * d + i, p.dtype) *
-                 keys[static_cast<std::size_t>(t) * d + i];
+          dot +=
+              element(p.q, (static_cast<std::int64_t>(b) * p.n_q_heads + head) * d + i, p.dtype) *
+              keys[static_cast<std::size_t>(t) * d + i];
         s.score[t] = dot * p.scale;
       }
       finish(s, d, &r.out[static_cast<std::size_t>(head) * d], &r.lse[head]);

@@ -1,5 +1,6 @@
-// The f64 oracle of every decode-attention kernel, by the definitions: decode each code, score, softmax, sum.
-// Takes the kernels' own DecodeParams with HOST pointers; by_code, mean, out, lse, workspace and stream unused.
+// The f64 oracle of every decode-attention kernel, by the definitions: decode each code, score,
+// softmax, sum. Takes the kernels' own DecodeParams with HOST pointers; by_code, mean, out, lse,
+// workspace and stream unused.
 #pragma once
 
 #include <vector>

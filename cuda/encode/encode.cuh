@@ -1,10 +1,12 @@
-// encode: rows of K or V to packed codes in one kernel: center, scale, Hadamard or dense map, nearest centroid, pack.
-// Oracle     oracle.h: oracle_codes      Test tests/cuda/encode_test.cpp      Essay docs/kernels/encode.md
-// Shapes     see params.h; `tile`: 128 tokens of one KV head a CTA (prefill); `row`: one new token a sequence (decode)
-// Launch     tile: grid (token tiles, n_kv_heads, batch), 16 warps, a warp takes a sub-space at a time, a lane four
+// encode: rows of K or V to packed codes in one kernel: center, scale, Hadamard or dense map,
+// nearest centroid, pack. Oracle     oracle.h: oracle_codes      Test tests/cuda/encode_test.cpp
+// Essay docs/kernels/encode.md Shapes     see params.h; `tile`: 128 tokens of one KV head a CTA
+// (prefill); `row`: one new token a sequence (decode) Launch     tile: grid (token tiles,
+// n_kv_heads, batch), 16 warps, a warp takes a sub-space at a time, a lane four
 //            tokens; row: grid (n_kv_heads, batch), 16 warps, lanes over centroids
-// Roofline   compute: n_books * ksub * dsub FMA a row (32768 at d4b8, head_dim 128) + 1.5 for each minimum
-// Numerics   f32; distance |c|^2 / 2 - y.c; the lowest index of equal ones. Differs from f64 only where the two best
+// Roofline   compute: n_books * ksub * dsub FMA a row (32768 at d4b8, head_dim 128) + 1.5 for each
+// minimum Numerics   f32; distance |c|^2 / 2 - y.c; the lowest index of equal ones. Differs from
+// f64 only where the two best
 //            distances are within 1e-5 (|y|^2 + |c|^2)
 #pragma once
 
@@ -18,7 +20,8 @@ constexpr int kTileWarps = 16, kTileThreads = kTileWarps * 32, kTile = 128, kPer
 constexpr int kRowWarps = 16, kRowThreads = kRowWarps * 32, kMaxHeadDim = 1024;
 constexpr unsigned kFull = 0xffffffffu;
 
-__device__ inline std::uint8_t* stream_of(const EncodeParams& p, int sequence, int head, int token, int* local) {
+__device__ inline std::uint8_t* stream_of(const EncodeParams& p, int sequence, int head, int token,
+                                          int* local) {
   std::uint8_t* stream = p.codes + head * p.code_head_stride;
   if (!p.block_table) {
     *local = token;
@@ -36,13 +39,16 @@ __device__ __forceinline__ float input(const EncodeParams& p, std::int64_t row, 
 }
 
 __device__ __forceinline__ const __half* book_of(const EncodeParams& p, int head, int m) {
-  const std::int64_t book = p.shared ? head : static_cast<std::int64_t>(head) * (p.head_dim / p.dsub) + m;
+  const std::int64_t book =
+      p.shared ? head : static_cast<std::int64_t>(head) * (p.head_dim / p.dsub) + m;
   return static_cast<const __half*>(p.centroids) + (book << p.code_bits) * p.dsub;
 }
 
-// One row of 16 codes of sub-space m in its block: codes [0, keep) stay, code(t) fills [keep, end), zeros follow.
+// One row of 16 codes of sub-space m in its block: codes [0, keep) stay, code(t) fills [keep, end),
+// zeros follow.
 template <class Code>
-__device__ __forceinline__ void pack_row(const quant::CodeLayout& layout, std::uint8_t* block, int m, int keep, int end, Code code) {
+__device__ __forceinline__ void pack_row(const quant::CodeLayout& layout, std::uint8_t* block,
+                                         int m, int keep, int end, Code code) {
   const auto plane = [&](std::uint8_t* row, int bits, int shift) {
     auto* words = reinterpret_cast<std::uint16_t*>(row);
     std::uint64_t low = 0, high = 0;
@@ -50,27 +56,35 @@ __device__ __forceinline__ void pack_row(const quant::CodeLayout& layout, std::u
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         const std::uint64_t w = i < bits ? words[i] : 0;
-        if (i < 4) low |= w << (16 * i);
-        else high |= w << (16 * (i - 4));
+        if (i < 4)
+          low |= w << (16 * i);
+        else
+          high |= w << (16 * (i - 4));
       }
       const int kept = keep * bits;
       if (kept < 64) low &= (std::uint64_t{1} << kept) - 1;
-      if (kept <= 64) high = 0;
-      else if (kept < 128) high &= (std::uint64_t{1} << (kept - 64)) - 1;
+      if (kept <= 64)
+        high = 0;
+      else if (kept < 128)
+        high &= (std::uint64_t{1} << (kept - 64)) - 1;
     }
     for (int t = keep; t < end; ++t) {
       const std::uint64_t c = (code(t) >> shift) & ((1u << bits) - 1u);
       const int bit = t * bits;
       if (bit < 64) low |= c << bit;
-      if (bit >= 64) high |= c << (bit - 64);
-      else if (bit + bits > 64) high |= c >> (64 - bit);
+      if (bit >= 64)
+        high |= c << (bit - 64);
+      else if (bit + bits > 64)
+        high |= c >> (64 - bit);
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i)
-      if (i < bits) words[i] = static_cast<std::uint16_t>(i < 4 ? low >> (16 * i) : high >> (16 * (i - 4)));
+      if (i < bits)
+        words[i] = static_cast<std::uint16_t>(i < 4 ? low >> (16 * i) : high >> (16 * (i - 4)));
   };
   plane(block + m * layout.low_row_bytes(), layout.low_bits(), 0);
-  if (layout.high_bits() > 0) plane(block + layout.high_plane() + m * layout.high_row_bytes(), layout.high_bits(), 8);
+  if (layout.high_bits() > 0)
+    plane(block + layout.high_plane() + m * layout.high_row_bytes(), layout.high_bits(), 8);
 }
 
 // ---- naive: one CTA a row and head writes plain codes; a second kernel packs them.
@@ -88,7 +102,8 @@ __global__ void naive_codes(EncodeParams p) {
       for (int i = 0; i < d; ++i) sum += __popc(i & j) & 1 ? -x[i] : x[i];
       sum *= rsqrtf(static_cast<float>(d));
     } else if (p.dense) {
-      for (int i = 0; i < d; ++i) sum += x[i] * p.dense[(static_cast<std::int64_t>(head) * d + i) * d + j];
+      for (int i = 0; i < d; ++i)
+        sum += x[i] * p.dense[(static_cast<std::int64_t>(head) * d + i) * d + j];
     } else {
       sum = x[j];
     }
@@ -117,29 +132,33 @@ __global__ void naive_codes(EncodeParams p) {
 }
 
 __global__ void naive_pack(EncodeParams p) {  // one thread a (block of 16, head, sub-space)
-  const int n_books = p.head_dim / p.dsub, head = blockIdx.y, sequence = blockIdx.z, first = p.first[sequence];
+  const int n_books = p.head_dim / p.dsub, head = blockIdx.y, sequence = blockIdx.z,
+            first = p.first[sequence];
   const quant::CodeLayout layout{n_books, p.code_bits};
   const int m = threadIdx.x % n_books, base = (first / 16 + blockIdx.x) * 16;
   if (threadIdx.x >= n_books || base >= first + p.n_tokens) return;
   int local;
   std::uint8_t* stream = stream_of(p, sequence, head, base, &local);
-  pack_row(
-      layout, stream + local / 16 * layout.block_bytes(), m, max(first - base, 0), min(first + p.n_tokens - base, 16),
-      [&](int t) {
-        const std::int64_t row = static_cast<std::int64_t>(sequence) * p.n_tokens + base + t - first;
-        return static_cast<unsigned>(p.scratch[(row * p.n_kv_heads + head) * n_books + m]);
-      });
+  pack_row(layout, stream + local / 16 * layout.block_bytes(), m, max(first - base, 0),
+           min(first + p.n_tokens - base, 16), [&](int t) {
+             const std::int64_t row =
+                 static_cast<std::int64_t>(sequence) * p.n_tokens + base + t - first;
+             return static_cast<unsigned>(p.scratch[(row * p.n_kv_heads + head) * n_books + m]);
+           });
 }
 
 // ---- fused
 
 template <int kDsub>
-__host__ __device__ constexpr int chunk_of() { return kDsub == 8 ? 128 : 256; }  // centroids a warp holds at a time
+__host__ __device__ constexpr int chunk_of() {
+  return kDsub == 8 ? 128 : 256;
+}  // centroids a warp holds at a time
 constexpr int kPad = 4;  // floats: rows of the tile start four banks apart
 
 template <int kDsub>
 std::size_t tile_bytes(int head_dim) {
-  return sizeof(float) * (kTile * (head_dim + kPad) + kTileWarps * chunk_of<kDsub>() * (kDsub + 1)) +
+  return sizeof(float) *
+             (kTile * (head_dim + kPad) + kTileWarps * chunk_of<kDsub>() * (kDsub + 1)) +
          sizeof(std::uint16_t) * kTile * (head_dim / kDsub);
 }
 
@@ -153,7 +172,8 @@ __device__ __forceinline__ float half_norm_of(const float (&c)[kDsub]) {
 }
 
 template <int kDsub>
-__device__ __forceinline__ float distance_to(const float (&y)[kDsub], const float* c, float half_norm) {
+__device__ __forceinline__ float distance_to(const float (&y)[kDsub], const float* c,
+                                             float half_norm) {
   float v = half_norm;
 #pragma unroll
   for (int i = 0; i < kDsub; ++i) v = __fmaf_rn(-y[i], c[i], v);
@@ -164,14 +184,17 @@ template <int kDsub>
 __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ EncodeParams p) {
   extern __shared__ __align__(16) float shared[];
   const int d = p.head_dim, n_books = d / kDsub, ksub = 1 << p.code_bits, pitch = d + kPad;
-  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, head = blockIdx.y, sequence = blockIdx.z;
-  const int first = p.first[sequence], base = first / 16 * 16 + blockIdx.x * kTile;  // stream token of the tile's first
+  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, head = blockIdx.y,
+            sequence = blockIdx.z;
+  const int first = p.first[sequence],
+            base = first / 16 * 16 + blockIdx.x * kTile;  // stream token of the tile's first
   if (base >= first + p.n_tokens) return;
   constexpr int kChunk = chunk_of<kDsub>();
   float* x = shared;  // [kTile][pitch]
   float* book = shared + kTile * pitch + warp * kChunk * (kDsub + 1);
   float* norm = book + kChunk * kDsub;
-  auto* codes = reinterpret_cast<std::uint16_t*>(shared + kTile * pitch + kTileWarps * kChunk * (kDsub + 1));  // [m][kTile]
+  auto* codes = reinterpret_cast<std::uint16_t*>(shared + kTile * pitch +
+                                                 kTileWarps * kChunk * (kDsub + 1));  // [m][kTile]
   const auto valid = [&](int t) { return base + t >= first && base + t < first + p.n_tokens; };
 
   // Rows in, centred and scaled; a warp a row, so that a Hadamard transform stays inside the warp.
@@ -180,7 +203,8 @@ __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ 
     const int per = d / 32;
     float v[8];
 #pragma unroll
-    for (int e = 0; e < 8; ++e) v[e] = e < per && valid(t) ? input(p, row, head, lane * per + e) : 0.f;
+    for (int e = 0; e < 8; ++e)
+      v[e] = e < per && valid(t) ? input(p, row, head, lane * per + e) : 0.f;
     if (p.hadamard) {
 #pragma unroll
       for (int bit = 1; bit < 8; bit *= 2)
@@ -240,7 +264,8 @@ __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ 
     __syncthreads();
   }
 
-  // Nearest centroids: a warp takes sub-space m, a lane four tokens; minima of four centroids are compared at once.
+  // Nearest centroids: a warp takes sub-space m, a lane four tokens; minima of four centroids are
+  // compared at once.
   for (int m = warp; m < n_books; m += kTileWarps) {
     const __half* from = book_of(p, head, m);
     float y[kPerLane][kDsub], best[kPerLane];
@@ -319,9 +344,9 @@ __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ 
       }
       *reinterpret_cast<uint4*>(block + m * 16) = make_uint4(w[0], w[1], w[2], w[3]);
     } else {
-      pack_row(
-          layout, block, m, min(max(first - base - t0, 0), 16), min(first + p.n_tokens - base - t0, 16),
-          [&](int t) { return static_cast<unsigned>(codes[m * kTile + t0 + t]); });
+      pack_row(layout, block, m, min(max(first - base - t0, 0), 16),
+               min(first + p.n_tokens - base - t0, 16),
+               [&](int t) { return static_cast<unsigned>(codes[m * kTile + t0 + t]); });
     }
   }
 }
@@ -330,7 +355,8 @@ template <int kDsub>
 __global__ void __launch_bounds__(kRowThreads) row(const __grid_constant__ EncodeParams p) {
   __shared__ float x[256], y[256];
   const int d = p.head_dim, n_books = d / kDsub, ksub = 1 << p.code_bits;
-  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, head = blockIdx.x, sequence = blockIdx.y;
+  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, head = blockIdx.x,
+            sequence = blockIdx.y;
   const int token = p.first[sequence];
   for (int i = tid; i < d; i += kRowThreads) x[i] = input(p, sequence, head, i);
   __syncthreads();
@@ -351,7 +377,8 @@ __global__ void __launch_bounds__(kRowThreads) row(const __grid_constant__ Encod
   } else if (p.dense) {
     for (int j = tid; j < d; j += kRowThreads) {
       float sum = 0;
-      for (int i = 0; i < d; ++i) sum += x[i] * p.dense[(static_cast<std::int64_t>(head) * d + i) * d + j];
+      for (int i = 0; i < d; ++i)
+        sum += x[i] * p.dense[(static_cast<std::int64_t>(head) * d + i) * d + j];
       y[j] = sum;
     }
     __syncthreads();
@@ -393,8 +420,10 @@ __global__ void __launch_bounds__(kRowThreads) row(const __grid_constant__ Encod
       }
     }
     if (lane == 0) {
-      if (p.code_bits == 8 && t > 0) block[m * 16 + t] = static_cast<std::uint8_t>(code);  // zeros follow already
-      else pack_row(layout, block, m, t, t + 1, [&](int) { return static_cast<unsigned>(code); });
+      if (p.code_bits == 8 && t > 0)
+        block[m * 16 + t] = static_cast<std::uint8_t>(code);  // zeros follow already
+      else
+        pack_row(layout, block, m, t, t + 1, [&](int) { return static_cast<unsigned>(code); });
     }
   }
 }

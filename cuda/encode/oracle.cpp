@@ -14,7 +14,7 @@ std::vector<double> transformed(const EncodeParams& p, std::int64_t row, int hea
   std::vector<double> x(d), y(d);
   for (int i = 0; i < d; ++i) {
     const std::int64_t at = row * p.row_stride + head * p.head_stride + i;
-    x[i] = p.dtype == Dtype::f32    ? static_cast<const float*>(p.rows)[at]
+    x[i] = p.dtype == Dtype::f32   ? static_cast<const float*>(p.rows)[at]
            : p.dtype == Dtype::f16 ? half_to_float(static_cast<const std::uint16_t*>(p.rows)[at])
                                    : bf16_to_float(static_cast<const std::uint16_t*>(p.rows)[at]);
     if (p.center) x[i] -= p.center[head * d + i];
@@ -32,10 +32,12 @@ std::vector<double> transformed(const EncodeParams& p, std::int64_t row, int hea
 }
 
 double distance(const EncodeParams& p, const double* y, int head, int m, int code, double* norm) {
-  const std::int64_t book = p.shared ? head : static_cast<std::int64_t>(head) * (p.head_dim / p.dsub) + m;
+  const std::int64_t book =
+      p.shared ? head : static_cast<std::int64_t>(head) * (p.head_dim / p.dsub) + m;
   double n = 0, dot = 0;
   for (int i = 0; i < p.dsub; ++i) {
-    const double c = half_to_float(static_cast<const std::uint16_t*>(p.centroids)[((book << p.code_bits) + code) * p.dsub + i]);
+    const double c = half_to_float(static_cast<const std::uint16_t*>(
+        p.centroids)[((book << p.code_bits) + code) * p.dsub + i]);
     n += c * c;
     dot += c * y[m * p.dsub + i];
   }

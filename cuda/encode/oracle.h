@@ -1,5 +1,5 @@
-// The f64 oracle of encode: the transformed rows and, for each sub-vector, the code an exact search gives, with the
-// margin to the second best so that a test can tell a tie from a mistake.
+// The f64 oracle of encode: the transformed rows and, for each sub-vector, the code an exact search
+// gives, with the margin to the second best so that a test can tell a tie from a mistake.
 #pragma once
 
 #include <vector>

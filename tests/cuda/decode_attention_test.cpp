@@ -1,5 +1,6 @@
-// Every decode-attention kernel against the f64 oracle: awkward lengths, ragged batches, GQA groups, scopes, pages,
-// windows, biased keys; bitwise repeatability; independence of the split; replays of a CUDA graph.
+// Every decode-attention kernel against the f64 oracle: awkward lengths, ragged batches, GQA
+// groups, scopes, pages, windows, biased keys; bitwise repeatability; independence of the split;
+// replays of a CUDA graph.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -35,19 +36,23 @@ Errors compare(DecodeCase& c, const DecodeCase::Result& r) {
         for (int d = 0; d < p.head_dim; ++d) EXPECT_EQ(r.out[(at + h) * p.head_dim + d], 0.f);
         continue;
       }
-      const double diff = std::abs(r.lse[at + h] - want.lse[h]) / std::max(1.0, std::abs(want.lse[h]));
+      const double diff =
+          std::abs(r.lse[at + h] - want.lse[h]) / std::max(1.0, std::abs(want.lse[h]));
       if (!(diff <= e.lse)) e.lse = diff;
     }
   }
   return e;
 }
 
-double bound(Dtype t) { return t == Dtype::bf16 ? 4e-3 : 1e-3; }  // bf16's own rounding of the output is 2e-3
+double bound(Dtype t) {
+  return t == Dtype::bf16 ? 4e-3 : 1e-3;
+}  // bf16's own rounding of the output is 2e-3
 
 void check(const CaseSpec& spec, bool fast, const char* what, double tolerance = 0) {
   DecodeCase c(spec);
   const Device device = current_device();
-  const KernelConfig config = fast ? select_kernel(c.problem(device)) : select_naive(c.problem(device));
+  const KernelConfig config =
+      fast ? select_kernel(c.problem(device)) : select_naive(c.problem(device));
   const auto first = c.run(config);
   const Errors e = compare(c, first);
   std::printf("%-40s out %.1e  lse %.1e\n", what, e.out, e.lse);
@@ -95,7 +100,8 @@ TEST(LookupDecode, Lengths) {
     s.key = {row.key_dsub, 8, false};
     s.value = {row.value_dsub, 8, false};
     s.kv_len = kLengths;
-    const std::string name = "lookup " + std::to_string(row.head_dim) + " K-d" + std::to_string(row.key_dsub) + " V-d" + std::to_string(row.value_dsub);
+    const std::string name = "lookup " + std::to_string(row.head_dim) + " K-d" +
+                             std::to_string(row.key_dsub) + " V-d" + std::to_string(row.value_dsub);
     check(s, true, name.c_str());
     s.key.shared = s.value.shared = true;
     check(s, true, (name + " shared").c_str());
@@ -150,7 +156,8 @@ TEST(LookupDecode, RandomShapes) {
     s.n_kv_heads = 1 + static_cast<int>(rng.below(4));
     s.group = 1 + static_cast<int>(rng.below(8));
     const int batch = 1 + static_cast<int>(rng.below(9));
-    for (int b = 0; b < batch; ++b) s.kv_len.push_back(static_cast<int>(rng.below(rng.below(2) ? 200 : 3000)));
+    for (int b = 0; b < batch; ++b)
+      s.kv_len.push_back(static_cast<int>(rng.below(rng.below(2) ? 200 : 3000)));
     if (rng.below(2)) s.page_tokens = 16 * (1 + static_cast<int>(rng.below(8)));
     if (rng.below(2))
       for (int b = 0; b < batch; ++b) s.dense_len.push_back(static_cast<int>(rng.below(150)));
@@ -244,7 +251,9 @@ TEST(DenseDecode, MatchesOracle) {
           double worst = 0;
           for (int b = 0; b < d.batch; ++b) {
             const OracleResult want = oracle_decode(c.host(), b);
-            const double e = relative_error(&r.out[static_cast<std::size_t>(b) * d.n_q_heads * head_dim], want.out.data(), want.out.size());
+            const double e =
+                relative_error(&r.out[static_cast<std::size_t>(b) * d.n_q_heads * head_dim],
+                               want.out.data(), want.out.size());
             if (!(e <= worst)) worst = e;
           }
           EXPECT_LE(worst, dtype == Dtype::f16 ? 1e-3 : 6e-3) << head_dim << " GQA " << group;

@@ -1,5 +1,6 @@
-// encode, fused and naive, against the f64 oracle: codes are equal except where two distances tie within f32's bound
-// (counted and printed); packed bytes around them stay as they were; lengths around tiles and blocks.
+// encode, fused and naive, against the f64 oracle: codes are equal except where two distances tie
+// within f32's bound (counted and printed); packed bytes around them stay as they were; lengths
+// around tiles and blocks.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -24,18 +25,24 @@ struct Spec {
   int page_tokens = 0;
 };
 
-// Encodes twice over a stream that already holds codes, and checks every code of it. Returns the ties.
+// Encodes twice over a stream that already holds codes, and checks every code of it. Returns the
+// ties.
 long check(const Spec& s, bool naive, const std::string& what) {
   Rng rng(s.head_dim * 1000 + s.dsub * 100 + s.bits);
-  const int batch = static_cast<int>(s.first.size()), d = s.head_dim, h = s.n_kv_heads, n_books = d / s.dsub;
+  const int batch = static_cast<int>(s.first.size()), d = s.head_dim, h = s.n_kv_heads,
+            n_books = d / s.dsub;
   const std::size_t n = static_cast<std::size_t>(batch) * s.n_tokens * h * d;
-  std::vector<float> rows(n), center(h * d), scale(h * d), dense(static_cast<std::size_t>(h) * d * d);
-  for (std::size_t i = 0; i < n; ++i) rows[i] = static_cast<float>(rng.normal() * (i % 16 == 5 ? 20 : 1) + (i % d % 7 == 2 ? 3 : 0));
+  std::vector<float> rows(n), center(h * d), scale(h * d),
+      dense(static_cast<std::size_t>(h) * d * d);
+  for (std::size_t i = 0; i < n; ++i)
+    rows[i] = static_cast<float>(rng.normal() * (i % 16 == 5 ? 20 : 1) + (i % d % 7 == 2 ? 3 : 0));
   for (auto& v : center) v = static_cast<float>(rng.normal());
   for (auto& v : scale) v = static_cast<float>(std::exp(rng.normal() * 0.5));
   for (auto& v : dense) v = static_cast<float>(rng.normal() / std::sqrt(static_cast<double>(d)));
-  std::vector<std::uint16_t> half(n), book(static_cast<std::size_t>(h) * (s.shared ? 1 : n_books) * (1 << s.bits) * s.dsub);
-  for (std::size_t i = 0; i < n; ++i) half[i] = s.dtype == Dtype::bf16 ? float_to_bf16(rows[i]) : float_to_half(rows[i]);
+  std::vector<std::uint16_t> half(n),
+      book(static_cast<std::size_t>(h) * (s.shared ? 1 : n_books) * (1 << s.bits) * s.dsub);
+  for (std::size_t i = 0; i < n; ++i)
+    half[i] = s.dtype == Dtype::bf16 ? float_to_bf16(rows[i]) : float_to_half(rows[i]);
   for (auto& v : book) v = float_to_half(static_cast<float>(rng.normal() * 2));
   EncodeParams host;
   host.rows = s.dtype == Dtype::f32 ? static_cast<const void*>(rows.data()) : half.data();
@@ -63,22 +70,29 @@ long check(const Spec& s, bool naive, const std::string& what) {
   const std::size_t stream = (layout.stream_bytes(page ? page : longest) + 15) / 16 * 16;
   std::vector<std::uint8_t> codes(stream * h * (page ? batch * pages : batch));
   std::vector<int> table(static_cast<std::size_t>(batch) * pages);
-  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int>((i * 7 + 3) % table.size());  // any permutation
+  for (std::size_t i = 0; i < table.size(); ++i)
+    table[i] = static_cast<int>((i * 7 + 3) % table.size());  // any permutation
   if (table.size() % 7 == 0) std::reverse(table.begin(), table.end());
-  for (std::size_t i = 0; table.size() % 7 == 0 && i < table.size(); ++i) table[i] = static_cast<int>(table.size() - 1 - i);
+  for (std::size_t i = 0; table.size() % 7 == 0 && i < table.size(); ++i)
+    table[i] = static_cast<int>(table.size() - 1 - i);
   const auto at = [&](int b, int head, int token) {
-    const std::size_t outer = page ? static_cast<std::size_t>(table[b * pages + token / page]) : static_cast<std::size_t>(b);
+    const std::size_t outer = page ? static_cast<std::size_t>(table[b * pages + token / page])
+                                   : static_cast<std::size_t>(b);
     return codes.data() + (outer * h + head) * stream;
   };
   const auto local = [&](int token) { return page ? token % page : token; };
-  const auto old_code = [&](int b, int head, int m, int token) { return static_cast<unsigned>((b * 31 + head * 17 + m * 5 + token * 3) & ((1 << s.bits) - 1)); };
+  const auto old_code = [&](int b, int head, int m, int token) {
+    return static_cast<unsigned>((b * 31 + head * 17 + m * 5 + token * 3) & ((1 << s.bits) - 1));
+  };
   for (int b = 0; b < batch; ++b)
     for (int head = 0; head < h; ++head)
       for (int t = 0; t < s.first[b]; ++t)
-        for (int m = 0; m < n_books; ++m) quant::set_code(layout, at(b, head, t), local(t), m, old_code(b, head, m, t));
+        for (int m = 0; m < n_books; ++m)
+          quant::set_code(layout, at(b, head, t), local(t), m, old_code(b, head, m, t));
 
   Buffer<float> d_rows(rows), d_center(center), d_scale(scale), d_dense(dense);
-  Buffer<std::uint16_t> d_half(half), d_book(book), scratch(static_cast<std::size_t>(batch) * s.n_tokens * h * n_books + 1);
+  Buffer<std::uint16_t> d_half(half), d_book(book),
+      scratch(static_cast<std::size_t>(batch) * s.n_tokens * h * n_books + 1);
   Buffer<std::uint8_t> d_codes(codes);
   Buffer<int> d_first(s.first), d_table(table);
   EncodeParams p = host;
@@ -180,7 +194,9 @@ TEST(Encode, Maps) {
         s.scale = map != 0;
         s.n_tokens = n;
         s.first = {3};
-        check(s, false, "fused head_dim " + std::to_string(head_dim) + " map " + std::to_string(map) + " n " + std::to_string(n));
+        check(s, false,
+              "fused head_dim " + std::to_string(head_dim) + " map " + std::to_string(map) + " n " +
+                  std::to_string(n));
       }
     }
 }

@@ -1,9 +1,11 @@
-// The choice of kernel is a pure function: what is served, what is refused and how, and workspace sizes.
+// The choice of kernel is a pure function: what is served, what is refused and how, and workspace
+// sizes.
+#include "cuda/decode_attention/select.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/common/error.h"
-#include "cuda/decode_attention/select.h"
 
 namespace vi::cuda {
 namespace {
@@ -65,7 +67,10 @@ TEST(Select, WorkspaceCoversAllPieces) {
 TEST(Select, RefusalsNameWhatIsServed) {
   Problem p = plain();
   p.key = {4, 12, true};
-  EXPECT_THAT(refusal(p), testing::HasSubstr("no fast kernel for head_dim 128 K-d4b12/V-d4b8; supported: head_dim 128 K-d4b8/V-d4b8"));
+  EXPECT_THAT(
+      refusal(p),
+      testing::HasSubstr(
+          "no fast kernel for head_dim 128 K-d4b12/V-d4b8; supported: head_dim 128 K-d4b8/V-d4b8"));
   p = plain();
   p.head_dim = 96;
   EXPECT_THAT(refusal(p), testing::HasSubstr("supported:"));
