@@ -1,7 +1,7 @@
-// The inner loops of the fused decode attention, one table a SIMD level. All work on a quad: 4 query heads
-// of one KV head, interleaved, so that a look-up serves the 4 with one 16-byte load (heads short of 4 are
-// zero queries). Plain data only: the kernel files are compiled with their own instruction sets and must not
-// emit inline functions that others could link.
+// The inner loops of the fused decode attention, one table a SIMD level. All work on a quad: 4
+// query heads of one KV head, interleaved, so that a look-up serves the 4 with one 16-byte load
+// (heads short of 4 are zero queries). Plain data only: the kernel files are compiled with their
+// own instruction sets and must not emit inline functions that others could link.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,8 @@ struct Kernels {
   void (*score_codes)(const PackedCode& code, CodeBlocks blocks, const float* lut, float* scores);
   // scores[n][4] = rows[n][head_dim] . q[4][head_dim]
   void (*score_rows)(const float* rows, std::size_t n, int head_dim, const float* q, float* scores);
-  // scores [n][4] become p = exp(score - max). max [4], sum [4] run over the tiles; factor [4] is what the
-  // accumulators of earlier tiles are to be multiplied by. -inf scores give p = 0.
+  // scores [n][4] become p = exp(score - max). max [4], sum [4] run over the tiles; factor [4] is
+  // what the accumulators of earlier tiles are to be multiplied by. -inf scores give p = 0.
   void (*softmax)(float* scores, std::size_t n, float* max, float* sum, float* factor);
   // acc[4][head_dim] += sum over tokens of p[token][4] * centroid(m, code(token, m))
   void (*add_codes)(const PackedCode& code, CodeBlocks blocks, const float* p, float* acc);

@@ -1,15 +1,14 @@
-// AVX2 + FMA + BMI2 kernels. Sub-spaces are the outer loop over a tile of tokens, a few at a time, so that
-// their look-up tables (16 bytes an entry) or codebooks and the accumulators stay in L1 and registers.
-// Versions measured (ns per token and KV head, 4 query heads, head_dim 128, one Zen 3 core at ~2.9 GHz,
-// 2026-11): values at d4b8 straight from the codebook 12.9 (2 FMA a look-up: the FMA units' limit), by
-// histograms of p per (sub-space, code) 20.3; at d8b8 12.9 and 9.5 + 2.8 for the histograms' product with
-// the codebook, which is level, so there is one way. Scores at d4b8 12.7. Codes to addresses by 16
-// extractions from a vector register: values 17.3, by 16 narrow loads: scores 14.5.
+// AVX2 + FMA + BMI2 kernels. Sub-spaces are the outer loop over a tile of tokens, a few at a time,
+// so that their look-up tables (16 bytes an entry) or codebooks and the accumulators stay in L1 and
+// registers. Versions measured (ns per token and KV head, 4 query heads, head_dim 128, one Zen 3
+// core at ~2.9 GHz, 2026-11): values at d4b8 straight from the codebook 12.9 (2 FMA a look-up: the
+// FMA units' limit), by histograms of p per (sub-space, code) 20.3; at d8b8 12.9 and 9.5 + 2.8 for
+// the histograms' product with the codebook, which is level, so there is one way. Scores at
+// d4b8 12.7. Codes to addresses by 16 extractions from a vector register: values 17.3, by 16 narrow
+// loads: scores 14.5.
 #include "core/attention/kernels_x86.h"
 
 #if defined(__x86_64__)
-
-#define VI_UNROLL _Pragma("GCC unroll 16")
 
 namespace vi::attention {
 namespace {
@@ -28,7 +27,8 @@ void build_lut(const PackedCode& code, const float* q, float* lut) {
         const float* centroid = book + c * dsub;
         __m256 sum = _mm256_setzero_ps();
         for (int j = 0; j < dsub; j += 4) {
-          const __m256 x = _mm256_set_m128(_mm_loadu_ps(centroid + dsub + j), _mm_loadu_ps(centroid + j));
+          const __m256 x =
+              _mm256_set_m128(_mm_loadu_ps(centroid + dsub + j), _mm_loadu_ps(centroid + j));
           const auto query = [&](int i) {
             return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(sub + (j + i) * kQuad));
           };
@@ -44,7 +44,8 @@ void build_lut(const PackedCode& code, const float* q, float* lut) {
     for (std::size_t c = 0; c < ksub; ++c, entry += kQuad) {
       __m128 sum = _mm_setzero_ps();
       for (int j = 0; j < dsub; ++j)
-        sum = _mm_fmadd_ps(_mm_broadcast_ss(book + c * dsub + j), _mm_loadu_ps(sub + j * kQuad), sum);
+        sum =
+            _mm_fmadd_ps(_mm_broadcast_ss(book + c * dsub + j), _mm_loadu_ps(sub + j * kQuad), sum);
       _mm_storeu_ps(entry, sum);
     }
   }
@@ -52,7 +53,8 @@ void build_lut(const PackedCode& code, const float* q, float* lut) {
 
 // kBooks sub-spaces from m on: scores (+)= their tables' entries.
 template <int kBooks, bool kFirst, Width kWidth>
-void score_books(const PackedCode& code, CodeBlocks blocks, const float* lut, int m, float* scores) {
+void score_books(const PackedCode& code, CodeBlocks blocks, const float* lut, int m,
+                 float* scores) {
   const std::size_t ksub = std::size_t{1} << code.code_bits, bytes = block_bytes(code);
   const float* tables[kBooks];
   for (int i = 0; i < kBooks; ++i) tables[i] = lut + (m + i) * ksub * kQuad;
@@ -61,13 +63,17 @@ void score_books(const PackedCode& code, CodeBlocks blocks, const float* lut, in
     if constexpr (kFirst) fetch_block(block, bytes);
     using Codes = Offsets<kWidth, 4>;
     Codes codes[kBooks];
-    VI_UNROLL for (int i = 0; i < kBooks; ++i) codes[i].load(code, block, blocks.end, m + i);
+#pragma GCC unroll 16
+    for (int i = 0; i < kBooks; ++i) codes[i].load(code, block, blocks.end, m + i);
     std::uint64_t words[kBooks];
-    VI_UNROLL for (int t = 0; t < kBlock; ++t) {
+#pragma GCC unroll 16
+    for (int t = 0; t < kBlock; ++t) {
       if (t % Codes::kStep == 0)
-        VI_UNROLL for (int i = 0; i < kBooks; ++i) words[i] = codes[i].word(t);
+#pragma GCC unroll 16
+        for (int i = 0; i < kBooks; ++i) words[i] = codes[i].word(t);
       __m128 sum = _mm_loadu_ps(Codes::next(tables[0], words[0]));
-      VI_UNROLL for (int i = 1; i < kBooks; ++i)
+#pragma GCC unroll 16
+      for (int i = 1; i < kBooks; ++i)
         sum = _mm_add_ps(sum, _mm_loadu_ps(Codes::next(tables[i], words[i])));
       if constexpr (!kFirst) sum = _mm_add_ps(sum, _mm_loadu_ps(scores + t * kQuad));
       _mm_storeu_ps(scores + t * kQuad, sum);
@@ -80,8 +86,8 @@ void score_codes(const PackedCode& code, CodeBlocks blocks, const float* lut, fl
     constexpr Width kWidth = decltype(tag)::kWidth;
     int m = 0;
     for (; m + kScoreBooks <= code.n_books; m += kScoreBooks) {
-      const auto run = m == 0 ? score_books<kScoreBooks, true, kWidth>
-                              : score_books<kScoreBooks, false, kWidth>;
+      const auto run =
+          m == 0 ? score_books<kScoreBooks, true, kWidth> : score_books<kScoreBooks, false, kWidth>;
       run(code, blocks, lut, m, scores);
     }
     for (; m < code.n_books; ++m) {
@@ -104,19 +110,21 @@ void score_rows(const float* rows, std::size_t n, int head_dim, const float* q, 
                          _mm256_setzero_ps()};
     for (int i = 0; i < whole; i += 8) {
       const __m256 x = _mm256_loadu_ps(rows + i);
-      VI_UNROLL for (int h = 0; h < kQuad; ++h)
+#pragma GCC unroll 16
+      for (int h = 0; h < kQuad; ++h)
         acc[h] = _mm256_fmadd_ps(x, _mm256_loadu_ps(q + h * head_dim + i), acc[h]);
     }
     __m128 sum = sums_of(acc[0], acc[1], acc[2], acc[3]);
     for (int i = whole; i < head_dim; ++i)
-      sum = _mm_fmadd_ps(_mm_set1_ps(rows[i]),
-                         _mm_setr_ps(q[i], q[head_dim + i], q[2 * head_dim + i], q[3 * head_dim + i]),
-                         sum);
+      sum = _mm_fmadd_ps(
+          _mm_set1_ps(rows[i]),
+          _mm_setr_ps(q[i], q[head_dim + i], q[2 * head_dim + i], q[3 * head_dim + i]), sum);
     _mm_storeu_ps(scores, sum);
   }
 }
 
-// exp for x <= 0 (and NaN): 2^n e^r with |r| <= ln 2 / 2 and e^r by its series to r^7; below e^-87: 0.
+// exp for x <= 0 (and NaN): 2^n e^r with |r| <= ln 2 / 2 and e^r by its series to r^7; below e^-87:
+// 0.
 inline __m256 exp_negative(__m256 x) {
   const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)),
                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -125,8 +133,8 @@ inline __m256 exp_negative(__m256 x) {
   __m256 y = _mm256_set1_ps(1.0f / 5040);
   for (const float k : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
     y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(k));
-  const __m256i power = _mm256_slli_epi32(
-      _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  const __m256i power =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
   const __m256 small = _mm256_cmp_ps(x, _mm256_set1_ps(-87.0f), _CMP_LT_OQ);
   return _mm256_andnot_ps(small, _mm256_mul_ps(y, _mm256_castsi256_ps(power)));
 }
@@ -160,8 +168,8 @@ void softmax(float* scores, std::size_t n, float* max, float* sum, float* factor
   _mm_storeu_ps(max, most);
 }
 
-// One accumulator shape a dsub: how the 4 heads' kDsub dimensions of one sub-space lie in registers, and
-// how p and a centroid must be spread to match.
+// One accumulator shape a dsub: how the 4 heads' kDsub dimensions of one sub-space lie in
+// registers, and how p and a centroid must be spread to match.
 template <int kDsub>
 struct Shape;
 
@@ -185,7 +193,8 @@ struct Shape<4> {  // [h0 | h1], [h2 | h3]
   }
   static void load(__m256* acc, const float* from, int d) {
     for (int i = 0; i < 2; ++i)
-      acc[i] = _mm256_set_m128(_mm_loadu_ps(from + (2 * i + 1) * d), _mm_loadu_ps(from + 2 * i * d));
+      acc[i] =
+          _mm256_set_m128(_mm_loadu_ps(from + (2 * i + 1) * d), _mm_loadu_ps(from + 2 * i * d));
   }
   static void store(const __m256* acc, float* to, int d) {
     for (int i = 0; i < 2; ++i) {
@@ -206,9 +215,11 @@ struct WideShape {  // kWords registers a head
              _mm256_broadcast_ss(p + 3)}};
   }
   static void add(__m256* acc, const Weights& w, const float* centroid) {
-    VI_UNROLL for (int i = 0; i < kWords; ++i) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kWords; ++i) {
       const __m256 c = _mm256_loadu_ps(centroid + 8 * i);
-      VI_UNROLL for (int h = 0; h < kQuad; ++h)
+#pragma GCC unroll 16
+      for (int h = 0; h < kQuad; ++h)
         acc[h * kWords + i] = _mm256_fmadd_ps(c, w.p[h], acc[h * kWords + i]);
     }
   }
@@ -260,7 +271,8 @@ void add_books(const PackedCode& code, CodeBlocks blocks, const float* p, int m,
   const std::size_t bytes = block_bytes(code);
   const float* books[kBooks];
   __m256 regs[kBooks][S::kRegs];
-  VI_UNROLL for (int i = 0; i < kBooks; ++i) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kBooks; ++i) {
     books[i] = code.centroids + (m + i) * code.book_stride;
     S::load(regs[i], acc + (m + i) * kDsub, d);
   }
@@ -269,17 +281,21 @@ void add_books(const PackedCode& code, CodeBlocks blocks, const float* p, int m,
     if (m == 0) fetch_block(block, bytes);
     using Codes = Offsets<kWidth, std::bit_width(4u * kDsub) - 1>;
     Codes codes[kBooks];
-    VI_UNROLL for (int i = 0; i < kBooks; ++i) codes[i].load(code, block, blocks.end, m + i);
+#pragma GCC unroll 16
+    for (int i = 0; i < kBooks; ++i) codes[i].load(code, block, blocks.end, m + i);
     std::uint64_t words[kBooks];
-    VI_UNROLL for (int t = 0; t < kBlock; ++t) {
+#pragma GCC unroll 16
+    for (int t = 0; t < kBlock; ++t) {
       if (t % Codes::kStep == 0)
-        VI_UNROLL for (int i = 0; i < kBooks; ++i) words[i] = codes[i].word(t);
+#pragma GCC unroll 16
+        for (int i = 0; i < kBooks; ++i) words[i] = codes[i].word(t);
       const auto weights = S::weights(p + t * kQuad);
-      VI_UNROLL for (int i = 0; i < kBooks; ++i)
-        S::add(regs[i], weights, Codes::next(books[i], words[i]));
+#pragma GCC unroll 16
+      for (int i = 0; i < kBooks; ++i) S::add(regs[i], weights, Codes::next(books[i], words[i]));
     }
   }
-  VI_UNROLL for (int i = 0; i < kBooks; ++i) S::store(regs[i], acc + (m + i) * kDsub, d);
+#pragma GCC unroll 16
+  for (int i = 0; i < kBooks; ++i) S::store(regs[i], acc + (m + i) * kDsub, d);
 }
 
 template <int kDsub>
@@ -318,29 +334,33 @@ void add_rows(const float* rows, std::size_t n, int head_dim, const float* p, fl
     int i = 0;
     for (; i + 16 <= head_dim; i += 16) {
       __m256 sum[kQuad][2];
-      VI_UNROLL for (int h = 0; h < kQuad; ++h) {
+#pragma GCC unroll 16
+      for (int h = 0; h < kQuad; ++h) {
         sum[h][0] = _mm256_loadu_ps(acc + h * head_dim + i);
         sum[h][1] = _mm256_loadu_ps(acc + h * head_dim + i + 8);
       }
       for (std::size_t t = 0; t < count; ++t) {
         const __m256 a = _mm256_loadu_ps(tile + t * head_dim + i);
         const __m256 b = _mm256_loadu_ps(tile + t * head_dim + i + 8);
-        VI_UNROLL for (int h = 0; h < kQuad; ++h) {
+#pragma GCC unroll 16
+        for (int h = 0; h < kQuad; ++h) {
           const __m256 w = _mm256_broadcast_ss(weights + t * kQuad + h);
           sum[h][0] = _mm256_fmadd_ps(a, w, sum[h][0]);
           sum[h][1] = _mm256_fmadd_ps(b, w, sum[h][1]);
         }
       }
-      VI_UNROLL for (int h = 0; h < kQuad; ++h) {
+#pragma GCC unroll 16
+      for (int h = 0; h < kQuad; ++h) {
         _mm256_storeu_ps(acc + h * head_dim + i, sum[h][0]);
         _mm256_storeu_ps(acc + h * head_dim + i + 8, sum[h][1]);
       }
     }
     for (; i < head_dim; ++i) {
-      __m128 sum = _mm_setr_ps(acc[i], acc[head_dim + i], acc[2 * head_dim + i], acc[3 * head_dim + i]);
+      __m128 sum =
+          _mm_setr_ps(acc[i], acc[head_dim + i], acc[2 * head_dim + i], acc[3 * head_dim + i]);
       for (std::size_t t = 0; t < count; ++t)
-        sum = _mm_fmadd_ps(_mm_broadcast_ss(tile + t * head_dim + i), _mm_loadu_ps(weights + t * kQuad),
-                           sum);
+        sum = _mm_fmadd_ps(_mm_broadcast_ss(tile + t * head_dim + i),
+                           _mm_loadu_ps(weights + t * kQuad), sum);
       alignas(16) float lane[kQuad];
       _mm_store_ps(lane, sum);
       for (int h = 0; h < kQuad; ++h) acc[h * head_dim + i] = lane[h];

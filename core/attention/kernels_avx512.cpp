@@ -1,10 +1,8 @@
-// AVX-512 kernels (F, DQ, BW, VL): the loops whose arithmetic fills 512 bits. Look-ups of scores and the
-// softmax stay with AVX2: they are bound by loads of 16 bytes.
+// AVX-512 kernels (F, DQ, BW, VL): the loops whose arithmetic fills 512 bits. Look-ups of scores
+// and the softmax stay with AVX2: they are bound by loads of 16 bytes.
 #include "core/attention/kernels_x86.h"
 
 #if defined(__x86_64__)
-
-#define VI_UNROLL _Pragma("GCC unroll 16")
 
 namespace vi::attention {
 namespace {
@@ -17,12 +15,14 @@ void score_rows(const float* rows, std::size_t n, int head_dim, const float* q, 
                          _mm512_setzero_ps()};
     for (int i = 0; i < whole; i += 16) {
       const __m512 x = _mm512_loadu_ps(rows + i);
-      VI_UNROLL for (int h = 0; h < kQuad; ++h)
+#pragma GCC unroll 16
+      for (int h = 0; h < kQuad; ++h)
         acc[h] = _mm512_fmadd_ps(x, _mm512_loadu_ps(q + h * head_dim + i), acc[h]);
     }
     if (rest != 0) {
       const __m512 x = _mm512_maskz_loadu_ps(rest, rows + whole);
-      VI_UNROLL for (int h = 0; h < kQuad; ++h)
+#pragma GCC unroll 16
+      for (int h = 0; h < kQuad; ++h)
         acc[h] = _mm512_fmadd_ps(x, _mm512_maskz_loadu_ps(rest, q + h * head_dim + whole), acc[h]);
     }
     for (int h = 0; h < kQuad; ++h) scores[h] = _mm512_reduce_add_ps(acc[h]);
@@ -93,11 +93,13 @@ struct Shape<16> {  // one register a head
     __m512 p[kQuad];
   };
   static Weights weights(const float* p) {
-    return {{_mm512_set1_ps(p[0]), _mm512_set1_ps(p[1]), _mm512_set1_ps(p[2]), _mm512_set1_ps(p[3])}};
+    return {
+        {_mm512_set1_ps(p[0]), _mm512_set1_ps(p[1]), _mm512_set1_ps(p[2]), _mm512_set1_ps(p[3])}};
   }
   static void add(__m512* acc, const Weights& w, const float* centroid) {
     const __m512 c = _mm512_loadu_ps(centroid);
-    VI_UNROLL for (int h = 0; h < kQuad; ++h) acc[h] = _mm512_fmadd_ps(c, w.p[h], acc[h]);
+#pragma GCC unroll 16
+    for (int h = 0; h < kQuad; ++h) acc[h] = _mm512_fmadd_ps(c, w.p[h], acc[h]);
   }
   static void load(__m512* acc, const float* from, int d) {
     for (int h = 0; h < kQuad; ++h) acc[h] = _mm512_loadu_ps(from + h * d);
@@ -114,7 +116,8 @@ void add_books(const PackedCode& code, CodeBlocks blocks, const float* p, int m,
   const std::size_t bytes = block_bytes(code);
   const float* books[kBooks];
   __m512 regs[kBooks][S::kRegs];
-  VI_UNROLL for (int i = 0; i < kBooks; ++i) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kBooks; ++i) {
     books[i] = code.centroids + (m + i) * code.book_stride;
     S::load(regs[i], acc + (m + i) * kDsub, d);
   }
@@ -123,17 +126,21 @@ void add_books(const PackedCode& code, CodeBlocks blocks, const float* p, int m,
     if (m == 0) fetch_block(block, bytes);
     using Codes = Offsets<kWidth, std::bit_width(4u * kDsub) - 1>;
     Codes codes[kBooks];
-    VI_UNROLL for (int i = 0; i < kBooks; ++i) codes[i].load(code, block, blocks.end, m + i);
+#pragma GCC unroll 16
+    for (int i = 0; i < kBooks; ++i) codes[i].load(code, block, blocks.end, m + i);
     std::uint64_t words[kBooks];
-    VI_UNROLL for (int t = 0; t < kBlock; ++t) {
+#pragma GCC unroll 16
+    for (int t = 0; t < kBlock; ++t) {
       if (t % Codes::kStep == 0)
-        VI_UNROLL for (int i = 0; i < kBooks; ++i) words[i] = codes[i].word(t);
+#pragma GCC unroll 16
+        for (int i = 0; i < kBooks; ++i) words[i] = codes[i].word(t);
       const auto weights = S::weights(p + t * kQuad);
-      VI_UNROLL for (int i = 0; i < kBooks; ++i)
-        S::add(regs[i], weights, Codes::next(books[i], words[i]));
+#pragma GCC unroll 16
+      for (int i = 0; i < kBooks; ++i) S::add(regs[i], weights, Codes::next(books[i], words[i]));
     }
   }
-  VI_UNROLL for (int i = 0; i < kBooks; ++i) S::store(regs[i], acc + (m + i) * kDsub, d);
+#pragma GCC unroll 16
+  for (int i = 0; i < kBooks; ++i) S::store(regs[i], acc + (m + i) * kDsub, d);
 }
 
 template <int kDsub>
@@ -171,15 +178,16 @@ void add_rows(const float* rows, std::size_t n, int head_dim, const float* p, fl
       const unsigned left = static_cast<unsigned>(head_dim - i);
       const __mmask16 lanes = static_cast<__mmask16>(left >= 16 ? 0xffffu : (1u << left) - 1u);
       __m512 sum[kQuad];
-      VI_UNROLL for (int h = 0; h < kQuad; ++h)
-        sum[h] = _mm512_maskz_loadu_ps(lanes, acc + h * head_dim + i);
+#pragma GCC unroll 16
+      for (int h = 0; h < kQuad; ++h) sum[h] = _mm512_maskz_loadu_ps(lanes, acc + h * head_dim + i);
       for (std::size_t t = 0; t < count; ++t) {
         const __m512 x = _mm512_maskz_loadu_ps(lanes, tile + t * head_dim + i);
-        VI_UNROLL for (int h = 0; h < kQuad; ++h)
+#pragma GCC unroll 16
+        for (int h = 0; h < kQuad; ++h)
           sum[h] = _mm512_fmadd_ps(x, _mm512_set1_ps(weights[t * kQuad + h]), sum[h]);
       }
-      VI_UNROLL for (int h = 0; h < kQuad; ++h)
-        _mm512_mask_storeu_ps(acc + h * head_dim + i, lanes, sum[h]);
+#pragma GCC unroll 16
+      for (int h = 0; h < kQuad; ++h) _mm512_mask_storeu_ps(acc + h * head_dim + i, lanes, sum[h]);
     }
   }
 }

@@ -1,4 +1,5 @@
-// The kernels in plain C++: what every machine can run, and what the vector versions are tested against.
+// The kernels in plain C++: what every machine can run, and what the vector versions are tested
+// against.
 #include <cmath>
 #include <limits>
 
@@ -35,7 +36,8 @@ void build_lut(const PackedCode& code, const float* q, float* lut) {
       float* entry = lut + (m * ksub + c) * kQuad;
       for (int h = 0; h < kQuad; ++h) entry[h] = 0;
       for (int j = 0; j < code.dsub; ++j)
-        for (int h = 0; h < kQuad; ++h) entry[h] += centroid[j] * q[(m * code.dsub + j) * kQuad + h];
+        for (int h = 0; h < kQuad; ++h)
+          entry[h] += centroid[j] * q[(m * code.dsub + j) * kQuad + h];
     }
 }
 
@@ -86,8 +88,8 @@ void add_codes(const PackedCode& code, CodeBlocks blocks, const float* p, float*
     for (std::size_t b = 0; b < blocks.n; ++b) {
       unpack(code, blocks.data + b * block_bytes(code), m, codes);
       for (int t = 0; t < kBlock; ++t) {
-        const float* centroid = code.centroids + m * code.book_stride +
-                                static_cast<std::size_t>(codes[t]) * code.dsub;
+        const float* centroid =
+            code.centroids + m * code.book_stride + static_cast<std::size_t>(codes[t]) * code.dsub;
         for (int h = 0; h < kQuad; ++h)
           for (int j = 0; j < code.dsub; ++j)
             acc[h * d + m * code.dsub + j] += p[(b * kBlock + t) * kQuad + h] * centroid[j];
@@ -111,7 +113,8 @@ void gather(const PackedCode& code, CodeBlocks blocks, float* rows) {
       for (int t = 0; t < kBlock; ++t)
         for (int j = 0; j < code.dsub; ++j)
           rows[(b * kBlock + t) * d + m * code.dsub + j] =
-              code.centroids[m * code.book_stride + static_cast<std::size_t>(codes[t]) * code.dsub + j];
+              code.centroids[m * code.book_stride + static_cast<std::size_t>(codes[t]) * code.dsub +
+                             j];
     }
 }
 

@@ -1,5 +1,6 @@
-// What the AVX2 and the AVX-512 kernels share: unpacking of code rows. Included by kernels_avx2.cpp and
-// kernels_avx512.cpp only; everything here is private to each, so each keeps its own instructions.
+// What the AVX2 and the AVX-512 kernels share: unpacking of code rows. Included by kernels_avx2.cpp
+// and kernels_avx512.cpp only; everything here is private to each, so each keeps its own
+// instructions.
 #pragma once
 
 #include <immintrin.h>
@@ -20,10 +21,12 @@ inline std::size_t block_bytes(const PackedCode& code) {
   return static_cast<std::size_t>(code.n_books) * 2u * code.code_bits;
 }
 
-// The first sub-spaces of a tile fetch whole blocks for those that follow: by themselves the strided reads of
-// a few sub-spaces defeat the hardware's prefetcher, and each would wait for memory.
+// The first sub-spaces of a tile fetch whole blocks for those that follow: by themselves the
+// strided reads of a few sub-spaces defeat the hardware's prefetcher, and each would wait for
+// memory.
 constexpr std::size_t kAhead = 8;  // blocks
-inline __attribute__((always_inline)) void fetch_block(const std::uint8_t* block, std::size_t bytes) {
+inline __attribute__((always_inline)) void fetch_block(const std::uint8_t* block,
+                                                       std::size_t bytes) {
   const std::uint8_t* ahead = block + kAhead * bytes;  // a prefetch behind the end does nothing
   for (std::size_t i = 0; i < bytes; i += 64)
     _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T1);
@@ -47,8 +50,8 @@ inline __attribute__((always_inline)) std::uint64_t spread(const std::uint8_t* f
   return _pdep_u64(word, 0x0101010101010101ull * ((1u << bits) - 1u));
 }
 
-// The 16 codes of one sub-space in a block as byte offsets into a table of (1 << kShift)-byte entries: one
-// load an entry then needs no arithmetic.
+// The 16 codes of one sub-space in a block as byte offsets into a table of (1 << kShift)-byte
+// entries: one load an entry then needs no arithmetic.
 template <Width kWidth, int kShift>
 struct Offsets {
   static constexpr bool kWide = kWidth == Width::wide || kShift > 8;
@@ -61,7 +64,8 @@ struct Offsets {
     __m128i low;
     if constexpr (kWidth == Width::narrow) {
       const std::uint8_t* row = block + 2 * code.code_bits * m;
-      low = pair(spread(row, end, code.code_bits), spread(row + code.code_bits, end, code.code_bits));
+      low =
+          pair(spread(row, end, code.code_bits), spread(row + code.code_bits, end, code.code_bits));
     } else {
       low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + kBlock * m));
     }
@@ -82,8 +86,8 @@ struct Offsets {
     } else {
       _mm256_store_si256(to, _mm256_slli_epi16(codes, kShift));
     }
-    // Out of a vector register to an address goes fastest through memory and 64-bit words (measured: 16
-    // extractions or 16 narrow loads are each slower); keep GCC from undoing that.
+    // Out of a vector register to an address goes fastest through memory and 64-bit words
+    // (measured: 16 extractions or 16 narrow loads are each slower); keep GCC from undoing that.
     asm("" : "+m"(at));
   }
   // The offsets of tokens t .. t + kStep - 1, and the entry of the first of them.

@@ -36,7 +36,8 @@ void undo(const transform::HeadTransform& transform, double* row) {
         const std::vector<double> y(row, row + d);
         for (int i = 0; i < d; ++i) {
           double sum = 0;
-          for (int j = 0; j < d; ++j) sum += y[j] * step->inverse[static_cast<std::size_t>(j) * d + i];
+          for (int j = 0; j < d; ++j)
+            sum += y[j] * step->inverse[static_cast<std::size_t>(j) * d + i];
           row[i] = sum;
         }
         break;
@@ -68,7 +69,8 @@ void coded_rows(const SideView& side, int head_dim, double* rows) {
 }
 
 // One side decoded to f32 the plain way, as a cache without fused kernels would.
-std::vector<float> expanded(const SideView& side, std::size_t n_sinks, std::size_t len, int head_dim) {
+std::vector<float> expanded(const SideView& side, std::size_t n_sinks, std::size_t len,
+                            int head_dim) {
   std::vector<float> rows(len * head_dim);
   std::copy_n(side.sinks, n_sinks * head_dim, rows.begin());
   float* next = rows.data() + n_sinks * head_dim;
@@ -112,10 +114,12 @@ void check_views(const DecodeShape& shape, const HeadView* heads) {
   for (int h = 0; h < shape.n_kv_heads; ++h)
     for (const SideView* side : {&heads[h].key, &heads[h].value}) {
       const HeadView& view = heads[h];
-      VI_CHECK(view.n_sinks + side->n_coded <= view.len, "head {}: {} sinks and {} coded of {} tokens",
-               h, view.n_sinks, side->n_coded, view.len);
+      VI_CHECK(view.n_sinks + side->n_coded <= view.len,
+               "head {}: {} sinks and {} coded of {} tokens", h, view.n_sinks, side->n_coded,
+               view.len);
       if (side->n_coded == 0) continue;
-      VI_CHECK(side->coder != nullptr && side->stream != nullptr, "head {}: coded without a coder", h);
+      VI_CHECK(side->coder != nullptr && side->stream != nullptr, "head {}: coded without a coder",
+               h);
       if (const quant::VectorView* code = side->coder->vector_view())
         VI_CHECK(code->dsub > 0 && code->layout.n_books * code->dsub == shape.head_dim,
                  "head {}: {} codes of {} dimensions at head_dim {}", h, code->layout.n_books,

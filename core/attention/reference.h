@@ -1,6 +1,7 @@
-// The oracle of every attention kernel: one query token against a cache, in f64 and by the definitions
-// (codes read one by one, transforms undone step by step), and its f32 twin that decodes everything first.
-// out = softmax(q K^T / sqrt(head_dim)) V (VecInfer Eq. 10); all zeros at len 0.
+// The oracle of every attention kernel: one query token against a cache, in f64 and by the
+// definitions (codes read one by one, transforms undone step by step), and its f32 twin that
+// decodes everything first. out = softmax(q K^T / sqrt(head_dim)) V (VecInfer Eq. 10); all zeros at
+// len 0.
 #pragma once
 
 #include <vector>

@@ -1,6 +1,6 @@
-// What attention sees of a cache: for each KV head, where its keys and values lie. No copy, no ownership.
-// Token positions of a side: [0, n_sinks) exact, then n_coded coded, then exact to `len`. The two sides of a
-// head may have different n_coded (KIVI: keys by blocks, values sliding).
+// What attention sees of a cache: for each KV head, where its keys and values lie. No copy, no
+// ownership. Token positions of a side: [0, n_sinks) exact, then n_coded coded, then exact to
+// `len`. The two sides of a head may have different n_coded (KIVI: keys by blocks, values sliding).
 #pragma once
 
 #include <cstddef>

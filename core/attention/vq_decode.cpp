@@ -19,14 +19,14 @@ namespace vi::attention {
 namespace {
 
 static_assert(kBlock == quant::kBlockTokens);
-constexpr std::size_t kTile = 1024;      // tokens whose scores are held at once (16 KiB)
-constexpr std::size_t kRowsTile = 64;    // decoded rows held at once
-constexpr std::size_t kMaxSplits = 64;   // of one segment; more tokens make longer splits
-constexpr std::size_t kMaxLut = 1 << 20; // floats: 4 MiB a thread
+constexpr std::size_t kTile = 1024;       // tokens whose scores are held at once (16 KiB)
+constexpr std::size_t kRowsTile = 64;     // decoded rows held at once
+constexpr std::size_t kMaxSplits = 64;    // of one segment; more tokens make longer splits
+constexpr std::size_t kMaxLut = 1 << 20;  // floats: 4 MiB a thread
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
-// Memory that stays with its thread from call to call: fresh pages a call cost more than the attention
-// over a short cache.
+// Memory that stays with its thread from call to call: fresh pages a call cost more than the
+// attention over a short cache.
 class Buffer {
  public:
   float* get(std::size_t n) {
@@ -80,16 +80,16 @@ Side make_side(const SideView& view, bool key) {
   if (side.code == nullptr) return side;
   const quant::CodeLayout& layout = side.code->layout;
   const std::size_t ksub = std::size_t{1} << layout.code_bits;
-  side.packed = {side.code->centroids, side.code->shared ? 0 : ksub * side.code->dsub, layout.n_books,
-                 layout.code_bits, side.code->dsub};
+  side.packed = {side.code->centroids, side.code->shared ? 0 : ksub * side.code->dsub,
+                 layout.n_books, layout.code_bits, side.code->dsub};
   side.block_bytes = layout.block_bytes();
   // A table costs about as much as scoring a third to a half of ksub tokens from the codebook.
   side.look_up = key && 2 * view.n_coded >= ksub && layout.n_books * ksub * kQuad <= kMaxLut;
   return side;
 }
 
-// Cuts one head's tokens where the source of keys or values changes, then into splits. Depends on the
-// view alone, so that neither threads nor other heads move a cut.
+// Cuts one head's tokens where the source of keys or values changes, then into splits. Depends on
+// the view alone, so that neither threads nor other heads move a cut.
 void add_tasks(const HeadView& view, int unit, std::vector<Task>& tasks) {
   const auto cut = [&](From key, From value, std::size_t first, std::size_t last) {
     if (first >= last) return;
@@ -106,21 +106,27 @@ void add_tasks(const HeadView& view, int unit, std::vector<Task>& tasks) {
   cut(From::recent, From::recent, std::max(k, v), view.len - view.n_sinks);
 }
 
-// The partial softmax of one task: max [4], sum [4], acc [4][head_dim]; the accumulator lies in the value
-// code's space where the values are vector codes.
+// The partial softmax of one task: max [4], sum [4], acc [4][head_dim]; the accumulator lies in the
+// value code's space where the values are vector codes.
 struct Partial {
   float* data;
   float* max() const { return data; }
   float* sum() const { return data + kQuad; }
   float* acc() const { return data + 2 * kQuad; }
-  static std::size_t floats(int head_dim) { return (2 + static_cast<std::size_t>(head_dim)) * kQuad; }
+  static std::size_t floats(int head_dim) {
+    return (2 + static_cast<std::size_t>(head_dim)) * kQuad;
+  }
 };
 
 class Worker {
  public:
   Worker(const DecodeShape& shape, const HeadView* heads, const float* q, const Kernels& kernels)
-      : d_(shape.head_dim), group_(shape.group()), quads_((group_ + kQuad - 1) / kQuad), heads_(heads),
-        q_(q), kernels_(kernels) {
+      : d_(shape.head_dim),
+        group_(shape.group()),
+        quads_((group_ + kQuad - 1) / kQuad),
+        heads_(heads),
+        q_(q),
+        kernels_(kernels) {
     static thread_local Buffer queries, scores, rows, lut;
     lut_ = &lut;
     const std::size_t quad = static_cast<std::size_t>(d_) * kQuad;
@@ -136,9 +142,11 @@ class Worker {
     std::fill_n(partial.max(), kQuad, kNone);
     std::fill_n(partial.sum(), kQuad, 0.0f);
     std::fill_n(partial.acc(), static_cast<std::size_t>(d_) * kQuad, 0.0f);
-    // Tiles begin at whole blocks of codes; tokens of a block that are another task's weigh nothing.
+    // Tiles begin at whole blocks of codes; tokens of a block that are another task's weigh
+    // nothing.
     for (std::size_t tile = task.first / kBlock * kBlock; tile < task.last; tile += kTile) {
-      const std::size_t first = std::max(tile, task.first), last = std::min(tile + kTile, task.last);
+      const std::size_t first = std::max(tile, task.first),
+                        last = std::min(tile + kTile, task.last);
       const std::size_t padded = (last - tile + kBlock - 1) / kBlock * kBlock;
       score(task.key, tile, first, last);
       std::fill(scores_, scores_ + (first - tile) * kQuad, kNone);
@@ -162,7 +170,8 @@ class Worker {
     const int used = std::min(kQuad, group_ - unit % quads_ * kQuad);
     const float scale = 1.0f / std::sqrt(static_cast<float>(d_));
     std::fill_n(exact_q_, kQuad * d_, 0.0f);
-    for (int i = 0; i < used * d_; ++i) exact_q_[i] = q_[static_cast<std::size_t>(head) * d_ + i] * scale;
+    for (int i = 0; i < used * d_; ++i)
+      exact_q_[i] = q_[static_cast<std::size_t>(head) * d_ + i] * scale;
     std::fill_n(offset_, kQuad, 0.0f);
     if (key_.code == nullptr) return;
     std::copy_n(exact_q_, kQuad * d_, coded_q_);
@@ -171,8 +180,8 @@ class Worker {
       transform->query(coded_q_, used);
       if (std::any_of(transform->steps.begin(), transform->steps.end(),
                       [](const auto& s) { return s.kind == transform::Step::Kind::center; })) {
-        // What the centre steps take off a score (q.c with c = T^-1(0)) is one constant over the coded
-        // keys but not over the exact ones beside them.
+        // What the centre steps take off a score (q.c with c = T^-1(0)) is one constant over the
+        // coded keys but not over the exact ones beside them.
         std::fill_n(rows_, d_, 0.0f);
         transform->inverse(rows_, 1);
         for (int h = 0; h < used; ++h) {
@@ -197,7 +206,8 @@ class Worker {
   void score(From from, std::size_t tile, std::size_t first, std::size_t last) {
     float* to = scores_ + (first - tile) * kQuad;
     if (from != From::codes)
-      return kernels_.score_rows(exact_rows(view_->key, from, first), last - first, d_, exact_q_, to);
+      return kernels_.score_rows(exact_rows(view_->key, from, first), last - first, d_, exact_q_,
+                                 to);
     if (key_.look_up)
       return kernels_.score_codes(key_.packed, key_.blocks(tile, last - tile), table_, scores_);
     if (key_.code == nullptr) {
@@ -240,7 +250,8 @@ class Worker {
   }
 
   const float* exact_rows(const SideView& side, From from, std::size_t token) const {
-    return from == From::sinks ? side.sinks + token * d_ : side.recent + (token - side.n_coded) * d_;
+    return from == From::sinks ? side.sinks + token * d_
+                               : side.recent + (token - side.n_coded) * d_;
   }
 
   int d_, group_, quads_;
@@ -283,7 +294,8 @@ void combine(const DecodeShape& shape, const HeadView& view, const Task* tasks, 
       for (int j = 0; j < d; ++j) to[j] += weight * partial.acc()[h * d + j];
     }
     if (coded_sum > 0) {
-      // The mean of coded values goes through the inverse transform as any value would: it is affine.
+      // The mean of coded values goes through the inverse transform as any value would: it is
+      // affine.
       for (float& x : coded) x /= coded_sum;
       if (code->transform != nullptr) code->transform->inverse(coded.data(), 1);
       for (int j = 0; j < d; ++j) out[j] += coded_sum * coded[j];
@@ -317,14 +329,15 @@ void decode_attention(const DecodeShape& shape, const HeadView* heads, const flo
   const bool whole_units = units % threads == 0 || units >= 4 * threads;
   const int chunk = std::max(1, whole_units ? n_tasks / units : n_tasks / (threads * 4));
   std::exception_ptr failure;
-  const auto guarded = [&failure](const auto& work) {  // nothing may leave a loop that threads share
-    try {
-      work();
-    } catch (...) {
+  const auto guarded =
+      [&failure](const auto& work) {  // nothing may leave a loop that threads share
+        try {
+          work();
+        } catch (...) {
 #pragma omp critical(vi_attention_failure)
-      if (!failure) failure = std::current_exception();
-    }
-  };
+          if (!failure) failure = std::current_exception();
+        }
+      };
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     std::optional<Worker> worker;
@@ -338,8 +351,8 @@ void decode_attention(const DecodeShape& shape, const HeadView* heads, const flo
     for (int unit = 0; unit < units; ++unit) {
       const int head = unit / quads * shape.group() + unit % quads * kQuad;
       guarded([&] {
-        combine(shape, heads[unit / quads], tasks.data() + first[unit], first[unit + 1] - first[unit],
-                partials + first[unit] * stride, unit % quads,
+        combine(shape, heads[unit / quads], tasks.data() + first[unit],
+                first[unit + 1] - first[unit], partials + first[unit] * stride, unit % quads,
                 out + static_cast<std::size_t>(head) * shape.head_dim);
       });
     }

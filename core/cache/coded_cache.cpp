@@ -10,22 +10,23 @@
 namespace vi::cache {
 namespace {
 
-constexpr std::size_t kParallelTokens = 64;  // coded in one append, all heads: below, threads cost more
+constexpr std::size_t kParallelTokens =
+    64;  // coded in one append, all heads: below, threads cost more
 
 }  // namespace
 
 CodedCache::CodedCache(const CacheShape& shape, const codec::WindowSpec& window, CacheCoders coders,
                        std::shared_ptr<const void> owner)
     : shape_(shape), window_(window), coders_(std::move(coders)), owner_(std::move(owner)) {
-  VI_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0 && shape.n_q_heads > 0 &&
-               shape.n_q_heads % shape.n_kv_heads == 0,
+  VI_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0 &&
+               shape.n_q_heads > 0 && shape.n_q_heads % shape.n_kv_heads == 0,
            "cache shape: {} layers, {} query heads, {} KV heads, head_dim {}", shape.n_layers,
            shape.n_q_heads, shape.n_kv_heads, shape.head_dim);
-  VI_CHECK(window.recent >= 0 && window.sinks >= 0, "cache window: recent {}, sinks {}", window.recent,
-           window.sinks);
+  VI_CHECK(window.recent >= 0 && window.sinks >= 0, "cache window: recent {}, sinks {}",
+           window.recent, window.sinks);
   const std::size_t n = static_cast<std::size_t>(shape.n_layers) * shape.n_kv_heads;
-  VI_CHECK(coders_.key.size() == n && coders_.value.size() == n, "{} key and {} value coders for {} heads",
-           coders_.key.size(), coders_.value.size(), n);
+  VI_CHECK(coders_.key.size() == n && coders_.value.size() == n,
+           "{} key and {} value coders for {} heads", coders_.key.size(), coders_.value.size(), n);
   reset();
 }
 
@@ -33,7 +34,8 @@ void CodedCache::reset() {
   sides_.clear();
   sides_.reserve(2 * coders_.key.size());
   for (std::size_t i = 0; i < coders_.key.size(); ++i) {
-    sides_.emplace_back(coders_.key[i], shape_.head_dim, window_.sinks, window_.recent, window_.key_flush);
+    sides_.emplace_back(coders_.key[i], shape_.head_dim, window_.sinks, window_.recent,
+                        window_.key_flush);
     sides_.emplace_back(coders_.value[i], shape_.head_dim, window_.sinks, window_.recent,
                         window_.value_flush);
   }
@@ -80,10 +82,13 @@ std::vector<attention::HeadView> CodedCache::views(int layer) const {
 
 void CodedCache::attend(int layer, const float* q, float* out) const {
   const auto heads = views(layer);
-  attention::decode_attention({shape_.n_q_heads, shape_.n_kv_heads, shape_.head_dim}, heads.data(), q, out);
+  attention::decode_attention({shape_.n_q_heads, shape_.n_kv_heads, shape_.head_dim}, heads.data(),
+                              q, out);
 }
 
-std::int64_t CodedCache::len(int layer) const { return static_cast<std::int64_t>(sides_[index(layer)].len()); }
+std::int64_t CodedCache::len(int layer) const {
+  return static_cast<std::int64_t>(sides_[index(layer)].len());
+}
 
 std::size_t CodedCache::payload_bytes() const {
   std::size_t bytes = 0;
@@ -101,14 +106,17 @@ std::size_t CodedCache::allocated_bytes() const {
   return bytes;
 }
 
-std::unique_ptr<KvCache> make_dense_cache(int n_layers, int n_q_heads, int n_kv_heads, int head_dim) {
+std::unique_ptr<KvCache> make_dense_cache(int n_layers, int n_q_heads, int n_kv_heads,
+                                          int head_dim) {
   const std::vector<const quant::HeadCoder*> none(static_cast<std::size_t>(std::max(0, n_layers)) *
                                                   std::max(0, n_kv_heads));
   return std::make_unique<CodedCache>(CacheShape{n_layers, n_q_heads, n_kv_heads, head_dim},
-                                      codec::WindowSpec{.recent = 0, .sinks = 0}, CacheCoders{none, none});
+                                      codec::WindowSpec{.recent = 0, .sinks = 0},
+                                      CacheCoders{none, none});
 }
 
-std::unique_ptr<KvCache> make_coded_cache(std::shared_ptr<const codec::Codec> codec, int n_q_heads) {
+std::unique_ptr<KvCache> make_coded_cache(std::shared_ptr<const codec::Codec> codec,
+                                          int n_q_heads) {
   CacheCoders coders;
   for (int layer = 0; layer < codec->n_layers(); ++layer)
     for (int head = 0; head < codec->n_kv_heads(); ++head) {

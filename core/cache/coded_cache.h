@@ -1,6 +1,7 @@
-// The one KvCache there is: per (layer, KV head, side) a SideCache, attention by attention/vq_decode.h. A
-// side without a coder is exact, so the dense cache is this one without coders. After an Error from append
-// (a row that is not finite) the layer holds part of the tokens: reset it.
+// The one KvCache there is: per (layer, KV head, side) a SideCache, attention by
+// attention/vq_decode.h. A side without a coder is exact, so the dense cache is this one without
+// coders. After an Error from append (a row that is not finite) the layer holds part of the tokens:
+// reset it.
 #pragma once
 
 #include <memory>
@@ -25,7 +26,8 @@ class CodedCache final : public KvCache {
   // `owner` is kept alive with the cache (the codec that owns the coders).
   CodedCache(const CacheShape& shape, const codec::WindowSpec& window, CacheCoders coders,
              std::shared_ptr<const void> owner = nullptr);
-  void append(int layer, const float* k, const float* v, std::int64_t n, std::int64_t head_stride) override;
+  void append(int layer, const float* k, const float* v, std::int64_t n,
+              std::int64_t head_stride) override;
   void attend(int layer, const float* q, float* out) const override;
   std::int64_t len(int layer) const override;
   std::size_t payload_bytes() const override;

@@ -45,22 +45,28 @@ void Window::drop(std::size_t n) {
 
 SideCache::SideCache(const quant::HeadCoder* coder, int head_dim, int n_sinks, int recent,
                      codec::Flush flush)
-    : coder_(coder), d_(head_dim), n_sinks_(n_sinks), recent_(recent), flush_(flush), window_(head_dim) {
-  VI_CHECK(coder == nullptr || coder->head_dim() == head_dim, "coder of head_dim {} in a cache of {}",
-           coder->head_dim(), head_dim);
+    : coder_(coder),
+      d_(head_dim),
+      n_sinks_(n_sinks),
+      recent_(recent),
+      flush_(flush),
+      window_(head_dim) {
+  VI_CHECK(coder == nullptr || coder->head_dim() == head_dim,
+           "coder of head_dim {} in a cache of {}", coder->head_dim(), head_dim);
 }
 
 std::size_t SideCache::would_code(std::size_t n) const {
   if (coder_ == nullptr) return 0;
-  const std::int64_t coded = codec::coded_tokens(static_cast<std::int64_t>(len_ + n), n_sinks_, recent_,
-                                                 flush_, coder_->seal_tokens());
+  const std::int64_t coded = codec::coded_tokens(static_cast<std::int64_t>(len_ + n), n_sinks_,
+                                                 recent_, flush_, coder_->seal_tokens());
   return static_cast<std::size_t>(coded) - n_coded_;
 }
 
 void SideCache::encode(const float* rows, std::size_t n) {
   if (n == 0) return;
   const std::size_t bytes = coder_->stream_bytes(n_coded_ + n);
-  if (bytes > stream_.capacity()) stream_.reserve(bytes + bytes / 4);  // amortised, a quarter to spare
+  if (bytes > stream_.capacity())
+    stream_.reserve(bytes + bytes / 4);  // amortised, a quarter to spare
   stream_.resize(bytes);
   coder_->encode(rows, n, n_coded_, stream_.data());
   n_coded_ += n;
@@ -74,7 +80,8 @@ void SideCache::append(const float* rows, std::size_t n) {
   rows += sinks * d_;
   n -= sinks;
   if (moved > 0) {
-    // First what waits in the window, filled up to whole groups, then straight from the caller's rows.
+    // First what waits in the window, filled up to whole groups, then straight from the caller's
+    // rows.
     const std::size_t seal = static_cast<std::size_t>(coder_->seal_tokens());
     VI_CHECK(moved % seal == 0, "{} tokens to code in groups of {}", moved, seal);
     std::size_t waiting = std::min(moved, window_.size());
@@ -102,7 +109,8 @@ std::size_t SideCache::window_bytes() const {
   return (sinks_.size() + window_.size() * d_) * sizeof(float);
 }
 std::size_t SideCache::allocated_bytes() const {
-  return sizeof *this + sinks_.capacity() * sizeof(float) + stream_.capacity() + window_.allocated_bytes();
+  return sizeof *this + sinks_.capacity() * sizeof(float) + stream_.capacity() +
+         window_.allocated_bytes();
 }
 
 }  // namespace vi::cache

@@ -1,6 +1,6 @@
-// One side (keys or values) of one KV head as the cache holds it: the first tokens exact, then codes, then
-// the exact window. Invariant: a row that leaves the window is coded once, then overwritten with NaN, so
-// that nothing can go on living from an exact copy.
+// One side (keys or values) of one KV head as the cache holds it: the first tokens exact, then
+// codes, then the exact window. Invariant: a row that leaves the window is coded once, then
+// overwritten with NaN, so that nothing can go on living from an exact copy.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,8 @@ class Window {
 class SideCache {
  public:
   // coder may be null: the side stays exact.
-  SideCache(const quant::HeadCoder* coder, int head_dim, int n_sinks, int recent, codec::Flush flush);
+  SideCache(const quant::HeadCoder* coder, int head_dim, int n_sinks, int recent,
+            codec::Flush flush);
   // How many tokens an append of n codes.
   std::size_t would_code(std::size_t n) const;
   void append(const float* rows, std::size_t n);

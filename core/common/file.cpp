@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -44,7 +45,9 @@ std::string read_file(const std::filesystem::path& path) {
 }
 
 void write_file_atomic(const std::filesystem::path& path, std::string_view bytes) {
-  const std::filesystem::path temporary = path.string() + fmt::format(".tmp.{}", ::getpid());
+  static std::atomic<unsigned> counter{0};  // threads may write the same file
+  const std::filesystem::path temporary =
+      path.string() + fmt::format(".tmp.{}.{}", ::getpid(), counter++);
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) io_fail(temporary, "cannot be created");
   try {
@@ -55,7 +58,12 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
     ::unlink(temporary.c_str());
     throw;
   }
-  ::close(fd);
+  if (::close(fd) != 0 && errno != EINTR) {  // some file systems report a full disk here
+    const int saved = errno;
+    ::unlink(temporary.c_str());
+    errno = saved;
+    io_fail(temporary, "cannot be written");
+  }
   if (::rename(temporary.c_str(), path.c_str()) != 0) {
     const int saved = errno;
     ::unlink(temporary.c_str());
@@ -75,14 +83,23 @@ void fsync_directory(const std::filesystem::path& folder) {
 LineAppender::LineAppender(const std::filesystem::path& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd_ < 0) io_fail(path, "cannot be opened for appending");
-  off_t end = ::lseek(fd_, 0, SEEK_END);
+  const auto refuse = [&](const char* what) {
+    const int saved = errno;
+    ::close(fd_);
+    errno = saved;
+    io_fail(path, what);
+  };
+  const off_t size = ::lseek(fd_, 0, SEEK_END);
+  off_t end = size;
   char last = '\n';
   while (end > 0) {  // cut a torn last line
-    if (::pread(fd_, &last, 1, end - 1) != 1) io_fail(path, "cannot be read back");
+    if (::pread(fd_, &last, 1, end - 1) != 1) refuse("cannot be read back");
     if (last == '\n') break;
     --end;
   }
-  if (::ftruncate(fd_, end) != 0 || ::lseek(fd_, end, SEEK_SET) < 0) io_fail(path, "cannot be cut");
+  if ((end != size && ::ftruncate(fd_, end) != 0) || ::lseek(fd_, end, SEEK_SET) < 0)
+    refuse("cannot be cut");
+  if (size == 0) fsync_directory(path.parent_path());
 }
 
 LineAppender::~LineAppender() { ::close(fd_); }

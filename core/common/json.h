@@ -11,7 +11,8 @@ namespace vi {
 
 using Json = nlohmann::ordered_json;
 
-// `place` is what the message starts with, e.g. "predictions.jsonl:12". ContractError.
+// `place` is what the message starts with, e.g. "predictions.jsonl:12". Nesting beyond 256 levels is refused
+// (writers of such values recurse). ContractError.
 Json parse_json(std::string_view text, std::string_view place);
 
 // Calls fn(line_number from 1, object) for each line; splits at '\n' only; blank lines are skipped;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <unordered_set>
 
 #include "core/common/file.h"
 
@@ -12,26 +13,38 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kMaxDepth = 64;
+constexpr int kMaxNodes = 200'000;
 
-Node convert(const YAML::Node& yaml, const std::shared_ptr<const std::string>& file, int depth) {
+// Aliases may name a node many times over, so the tree they unfold to is counted.
+struct Converter {
+  std::shared_ptr<const std::string> file;
+  int nodes = 0;
+  Node convert(const YAML::Node& yaml, int depth);
+};
+
+Node Converter::convert(const YAML::Node& yaml, int depth) {
   Node node;
   const YAML::Mark mark = yaml.Mark();
   node.mark = {file, std::max(0, mark.line) + 1, std::max(0, mark.column) + 1};
   if (depth > kMaxDepth) config_fail(node.mark, "nested deeper than {} levels", kMaxDepth);
+  if (++nodes > kMaxNodes) config_fail(node.mark, "more than {} values", kMaxNodes);
   if (yaml.IsScalar()) {
     node.kind = Node::Kind::scalar;
     node.scalar = yaml.Scalar();
-    node.quoted = yaml.Tag() == "!";
+    node.quoted = yaml.Tag() == "!" || yaml.Tag() == "tag:yaml.org,2002:str";
   } else if (yaml.IsSequence()) {
     node.kind = Node::Kind::sequence;
-    for (const auto& item : yaml) node.items.push_back(convert(item, file, depth + 1));
+    for (const auto& item : yaml) node.items.push_back(convert(item, depth + 1));
   } else if (yaml.IsMap()) {
     node.kind = Node::Kind::map;
+    std::unordered_set<std::string> known;
     for (const auto& field : yaml) {
-      const Node key = convert(field.first, file, depth + 1);
+      const Node key = convert(field.first, depth + 1);
       if (key.kind != Node::Kind::scalar) config_fail(key.mark, "a key must be a plain word");
-      if (node.find(key.scalar)) config_fail(key.mark, "key '{}' is given twice", key.scalar);
-      Node value = convert(field.second, file, depth + 1);
+      if (!known.insert(key.scalar).second)
+        config_fail(key.mark, "key '{}' is given twice", key.scalar);
+      Node value = convert(field.second, depth + 1);
+      value.key_mark = key.mark;
       if (value.kind == Node::Kind::null) value.mark = key.mark;
       node.fields.emplace_back(key.scalar, std::move(value));
     }
@@ -46,7 +59,8 @@ fs::path resolve_base(const Node& entry, const fs::path& from, const std::vector
   for (const fs::path& folder : folders)
     for (const char* suffix : {"", ".yaml"}) {
       const fs::path candidate = folder / (entry.scalar + suffix);
-      if (fs::is_regular_file(candidate)) return candidate;
+      std::error_code code;
+      if (fs::is_regular_file(candidate, code)) return candidate;
     }
   config_fail(entry.mark, "base '{}' not found beside this file{}", entry.scalar,
               roots.empty() ? "" : " nor under " + roots.front().string());
@@ -66,6 +80,7 @@ Node load_chain(const fs::path& path, const std::vector<fs::path>& roots, std::v
   if (const Node* base = document.find("base")) {
     std::vector<Node> entries = base->items;
     if (base->kind == Node::Kind::scalar) entries = {*base};
+    if (base->kind == Node::Kind::map) config_fail(base->mark, "base: expected a file name or a list of them");
     for (const Node& entry : entries) merge(result, load_chain(resolve_base(entry, path, roots), roots, open));
     std::erase_if(document.fields, [](const auto& field) { return field.first == "base"; });
   }
@@ -101,7 +116,7 @@ Node parse_yaml_text(std::string_view text, std::string_view name) {
       empty.mark = {file, 1, 1};
       return empty;
     }
-    return convert(documents.front(), file, 0);
+    return Converter{file}.convert(documents.front(), 0);
   } catch (const YAML::Exception& error) {
     fail<ConfigError>("{}:{}:{}: not valid YAML: {}", name, std::max(0, error.mark.line) + 1,
                       std::max(0, error.mark.column) + 1, error.msg);
@@ -147,6 +162,8 @@ void apply_set(Node& root, std::string_view assignment) {
   while (!path.empty()) {
     const std::size_t dot = path.find('.');
     const std::string key(path.substr(0, dot));
+    if (key.empty() || dot + 1 == path.size())
+      fail<ConfigError>("--set {}: expected key.path=value, found an empty key", assignment);
     path = dot == std::string_view::npos ? std::string_view{} : path.substr(dot + 1);
     if (node->kind == Node::Kind::sequence) {
       const bool digits = !key.empty() && std::all_of(key.begin(), key.end(), ::isdigit);

@@ -28,6 +28,7 @@ struct Node {
   std::vector<Node> items;
   std::vector<std::pair<std::string, Node>> fields;  // in the order written; keys are unique
   Mark mark;
+  Mark key_mark;  // of a map's value: where its key stands
 
   const Node* find(std::string_view key) const;
   Node* find(std::string_view key);

@@ -16,7 +16,7 @@ T number(const Node& node, std::string_view expected) {
   const std::string& text = plain(node, expected);
   T value{};
   const char* first = text.data();
-  if (!text.empty() && *first == '+') ++first;
+  if (text.size() > 1 && *first == '+' && text[1] != '-') ++first;
   const auto [end, code] = std::from_chars(first, text.data() + text.size(), value);
   if (code != std::errc{} || end != text.data() + text.size())
     config_fail(node.mark, "expected {}, not '{}'", expected, text);
@@ -58,7 +58,7 @@ void detail::Reader::refuse_unknown() const {
     const std::string near = nearest_name(key, known);
     std::string list;
     for (const std::string& name : known) list += (list.empty() ? "" : ", ") + name;
-    config_fail(value.mark, "unknown key '{}'{}; known here: {}", key,
+    config_fail(value.key_mark.file ? value.key_mark : value.mark, "unknown key '{}'{}; known here: {}", key,
                 near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), list);
   }
 }
@@ -81,8 +81,12 @@ Json to_json(const Node& node) {
     std::int64_t whole = 0;
     if (auto [p, c] = std::from_chars(node.scalar.data(), end, whole); c == std::errc{} && p == end)
       return whole;
-    double real = 0;
-    if (auto [p, c] = std::from_chars(node.scalar.data(), end, real); c == std::errc{} && p == end)
+    std::uint64_t large = 0;
+    if (auto [p, c] = std::from_chars(node.scalar.data(), end, large); c == std::errc{} && p == end)
+      return large;
+    double real = 0;  // "inf" and "nan" are words: JSON has no such numbers
+    if (auto [p, c] = std::from_chars(node.scalar.data(), end, real);
+        c == std::errc{} && p == end && real - real == 0.0)
       return real;
   }
   return node.scalar;

@@ -15,7 +15,7 @@ ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 
-std::string ChatTemplate::render(const Json& messages, const ChatOptions& options) const {
+std::string ChatTemplate::render_json(const Json& messages, const ChatOptions& options) const {
   VI_CHECK(messages.is_array(), "chat messages are a list");
   Json variables = {{"messages", messages},
                     {"tools", options.tools},
@@ -30,7 +30,7 @@ std::string ChatTemplate::render(const Json& messages, const ChatOptions& option
 std::string ChatTemplate::render(const std::vector<ChatMessage>& messages, const ChatOptions& options) const {
   Json list = Json::array();
   for (const ChatMessage& m : messages) list.push_back({{"role", m.role}, {"content", m.content}});
-  return render(list, options);
+  return render_json(list, options);
 }
 
 }  // namespace vi::model

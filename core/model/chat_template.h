@@ -36,7 +36,7 @@ class ChatTemplate {
 
   // messages: a JSON list of objects with "role" and "content" and whatever else the template reads.
   // ContractError if the template raises or fails.
-  std::string render(const Json& messages, const ChatOptions& options = {}) const;
+  std::string render_json(const Json& messages, const ChatOptions& options = {}) const;
   std::string render(const std::vector<ChatMessage>& messages, const ChatOptions& options = {}) const;
 
  private:

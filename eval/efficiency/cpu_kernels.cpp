@@ -39,7 +39,8 @@ double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Memory traffic that leaves nothing of a cache in L1..L3, and the machine's copy bandwidth by the way.
+// Memory traffic that leaves nothing of a cache in L1..L3, and the machine's copy bandwidth by the
+// way.
 class Copier {
  public:
   Copier() : from_(kFloats, 1.0f), to_(kFloats, 0.0f) {}
@@ -74,7 +75,8 @@ double least(const std::vector<double>& x) { return *std::min_element(x.begin(),
 // Random codes under a random codebook, keys with the transforms of VecInfer (scale, Hadamard).
 class CodedLayer {
  public:
-  CodedLayer(const CodeCase& c, const CpuKernelBench& s, std::int64_t kv_len) : heads(s.n_kv_heads) {
+  CodedLayer(const CodeCase& c, const CpuKernelBench& s, std::int64_t kv_len)
+      : heads(s.n_kv_heads) {
     Rng rng(s.seed + c.dsub * 100 + c.bits);
     key_transform_.head_dim = value_transform_.head_dim = s.head_dim;
     transform::Step scale, rotate;
@@ -88,7 +90,8 @@ class CodedLayer {
     for (HeadView& head : heads) {
       head.len = static_cast<std::size_t>(kv_len);
       for (const bool key : {true, false}) {
-        for (float& x : centroids) x = half_to_float(float_to_half(static_cast<float>(rng.normal())));
+        for (float& x : centroids)
+          x = half_to_float(float_to_half(static_cast<float>(rng.normal())));
         auto& coder = coders_.emplace_back(std::make_unique<quant::VectorCode>(
             s.head_dim, key ? &key_transform_ : &value_transform_,
             quant::make_books(c.dsub, c.bits, n_books, centroids.data())));
@@ -122,8 +125,8 @@ double error(const float* out, const std::vector<double>& oracle) {
 
 void check(Contender& c, const float* out, const std::vector<double>& oracle, double allowed) {
   c.error = error(out, oracle);
-  VI_CHECK(c.error <= allowed, "{}: error {:.3g} against the f64 oracle, at most {:.3g} expected", c.name,
-           c.error, allowed);
+  VI_CHECK(c.error <= allowed, "{}: error {:.3g} against the f64 oracle, at most {:.3g} expected",
+           c.name, c.error, allowed);
 }
 
 // libtorch's attention both ways; the contender is the faster one in a short trial.
@@ -136,8 +139,8 @@ class Sdpa {
     q_fold_ = q.to(type).view({1, hk, hq / hk, d});
   }
   at::Tensor run(bool fold) const {
-    return at::scaled_dot_product_attention(fold ? q_fold_ : q_gqa_, k_, v_, std::nullopt, 0.0, false,
-                                            std::nullopt, !fold);
+    return at::scaled_dot_product_attention(fold ? q_fold_ : q_gqa_, k_, v_, std::nullopt, 0.0,
+                                            false, std::nullopt, !fold);
   }
   double bytes() const { return 2.0 * static_cast<double>(k_.numel() * k_.element_size()); }
 
@@ -189,9 +192,12 @@ std::vector<Contender> contenders(const CpuKernelBench& s, std::int64_t kv_len) 
   for (const CodeCase& c : kCases) {
     check_interrupt();
     auto layer = std::make_shared<CodedLayer>(c, s, kv_len);
-    Contender coded{fmt::format("vecinfer d{}b{} {}", c.dsub, c.bits, c.shared ? "shared" : "subspace"),
-                    static_cast<double>(c.bits) / c.dsub, layer->bytes};
-    coded.run = [=] { decode_attention(shape, layer->heads.data(), q.data_ptr<float>(), out->data()); };
+    Contender coded{
+        fmt::format("vecinfer d{}b{} {}", c.dsub, c.bits, c.shared ? "shared" : "subspace"),
+        static_cast<double>(c.bits) / c.dsub, layer->bytes};
+    coded.run = [=] {
+      decode_attention(shape, layer->heads.data(), q.data_ptr<float>(), out->data());
+    };
     coded.run();
     reference_attention(shape, layer->heads.data(), q.data_ptr<float>(), oracle.data());
     check(coded, out->data(), oracle, 1e-4);
@@ -212,31 +218,38 @@ double best(const std::vector<Contender>& all, const std::string& prefix, Of of)
 }  // namespace
 
 std::vector<Json> cpu_kernel_bench(const CpuKernelBench& settings, Progress& progress) {
-  VI_CHECK(settings.repeats >= 9, "{} repeats, at least 9 are needed for a median", settings.repeats);
+  VI_CHECK(settings.repeats >= 9, "{} repeats, at least 9 are needed for a median",
+           settings.repeats);
   const c10::InferenceMode no_grad;
   std::vector<Json> rows;
   Copier copier;
   double copy = 0;
   for (int i = 0; i < 5; ++i) copy = std::max(copy, copier.copy());
   for (const std::int64_t kv_len : settings.kv_lens) {
-    const double dense = 2.0 * 4 * static_cast<double>(kv_len) * settings.n_kv_heads * settings.head_dim;
+    const double dense =
+        2.0 * 4 * static_cast<double>(kv_len) * settings.n_kv_heads * settings.head_dim;
     const double memory =
         static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-    Json common = {{"bench", "kernels"}, {"device", "cpu"}, {"simd", simd_name(best_simd())},
-                   {"threads", omp_get_max_threads()}, {"kv_len", kv_len},
-                   {"n_q_heads", settings.n_q_heads}, {"n_kv_heads", settings.n_kv_heads},
+    Json common = {{"bench", "kernels"},
+                   {"device", "cpu"},
+                   {"simd", simd_name(best_simd())},
+                   {"threads", omp_get_max_threads()},
+                   {"kv_len", kv_len},
+                   {"n_q_heads", settings.n_q_heads},
+                   {"n_kv_heads", settings.n_kv_heads},
                    {"head_dim", settings.head_dim}};
     if (2.5 * dense > memory) {  // f32, bf16, the oracle's f64 rows of a head, codes
       common["skipped"] = fmt::format("needs {:.1f} GB of free memory", 2.5e-9 * dense);
-      progress.note(fmt::format("bench kernels: kv_len {} needs {:.1f} GB of free memory, skipped", kv_len,
-                                2.5e-9 * dense));
+      progress.note(fmt::format("bench kernels: kv_len {} needs {:.1f} GB of free memory, skipped",
+                                kv_len, 2.5e-9 * dense));
       rows.push_back(std::move(common));
       continue;
     }
     progress.begin(fmt::format("kernels, kv_len {}", kv_len), settings.repeats);
     std::vector<Contender> all = contenders(settings, kv_len);
     for (int repeat = 0; repeat < settings.repeats; ++repeat) {
-      for (Contender& c : all) {  // interleaved, so that a busy moment of the machine meets them all
+      for (Contender& c :
+           all) {  // interleaved, so that a busy moment of the machine meets them all
         check_interrupt();
         copier.copy();
         double start = seconds();

@@ -1,7 +1,8 @@
-// `vecinfer bench kernels --device cpu`: decode attention of one layer on packed codes, against libtorch's
-// scaled_dot_product_attention on a dense f32 and a dense bf16 cache, in the same run and interleaved with
-// it. The baseline is the best of enable_gqa and of the group folded into the query length. Every
-// contender's output is checked against the f64 oracle before anything is timed.
+// `vecinfer bench kernels --device cpu`: decode attention of one layer on packed codes, against
+// libtorch's scaled_dot_product_attention on a dense f32 and a dense bf16 cache, in the same run
+// and interleaved with it. The baseline is the best of enable_gqa and of the group folded into the
+// query length. Every contender's output is checked against the f64 oracle before anything is
+// timed.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +23,11 @@ struct CpuKernelBench {
 // One row a contender and kv_len, in the order measured:
 //   {"bench":"kernels","device":"cpu","simd","threads","kv_len","n_q_heads","n_kv_heads","head_dim",
 //    "contender" ("vecinfer d4b8 shared", "sdpa f32", ...), "bits" (payload bits per element),
-//    "bytes" (of keys and values read), "ms","ms_min" (caches flushed before each run, as a model's other
-//    layers and weights do), "warm_ms","warm_ms_min", "gb_s" (bytes / ms), "copy_gb_s" (a measured memory
-//    copy, bytes read + written), "error" (largest, against the oracle, relative to its largest value),
-//    "vs_f32","vs_bf16" (baseline ms / ms), "vs_f32_min","vs_bf16_min" (of the minima)}
+//    "bytes" (of keys and values read), "ms","ms_min" (caches flushed before each run, as a model's
+//    other layers and weights do), "warm_ms","warm_ms_min", "gb_s" (bytes / ms), "copy_gb_s" (a
+//    measured memory copy, bytes read + written), "error" (largest, against the oracle, relative to
+//    its largest value), "vs_f32","vs_bf16" (baseline ms / ms), "vs_f32_min","vs_bf16_min" (of the
+//    minima)}
 // A kv_len whose dense caches do not fit into free memory gives one row with "skipped". Error if a
 // contender's output is wrong.
 std::vector<Json> cpu_kernel_bench(const CpuKernelBench& settings, Progress& progress);

@@ -57,7 +57,6 @@ constexpr Pair kCommands[] = {
     {"\\thinspace", ""},
     {"\\land", ","},
     {"\\lor", ","},
-    {"\\arcsin", "\\arcsin"},
     {"\\infin", "\\infty"},
     {"\\colon", ":"},
     {"\\textdollar", ""},
@@ -250,13 +249,13 @@ void drop_units(std::string& text) {
     if (std::find(std::begin(kUnits), std::end(kUnits), word) == std::end(kUnits)) return;
     std::size_t before = begin;
     while (before > 0 && (text[before - 1] == ' ' || text[before - 1] == '/')) --before;
-    const bool separated = before < begin;
     if (before == 0) return;
+    const bool separated = before < begin;
     const char last = text[before - 1];
-    if (!(digit(last) || last == '}' || last == ')' || (separated && letter(last)))) return;
-    if (word.size() == 1 && !separated && !digit(last)) return;
-    if (word.size() == 1 && !digit(last)) return;
-    if (word.size() == 1 && !separated) return;  // 5m may be a product
+    const bool after_value = digit(last) || last == '}' || last == ')';
+    if (word.size() == 1 ? !(separated && digit(last))
+                         : !(after_value || (separated && letter(last))))
+      return;  // 5m may be a product, 5 m is a length
     text.erase(before);
   }
 }

@@ -1,3 +1,3 @@
-foreach(name scorers task)
+foreach(name math needle predictions scorers task)
   vi_test(eval/${name}_test LABELS cpu DEPS vi_eval_text)
 endforeach()

@@ -1,5 +1,6 @@
-// Coders for tests of attention and caches that do not depend on core/quant's: a vector code with random
-// or given codebooks and an exhaustive search, and a code of whole token groups without a vector view.
+// Coders for tests of attention and caches that do not depend on core/quant's: a vector code with
+// random or given codebooks and an exhaustive search, and a code of whole token groups without a
+// vector view.
 #pragma once
 
 #include <algorithm>
@@ -63,7 +64,8 @@ class FakeVectorCoder final : public quant::HeadCoder {
   double metadata_bits() const override { return 0; }
   const quant::VectorView* vector_view() const override { return &view_; }
 
-  void encode(const float* rows, std::size_t n, std::size_t first, std::uint8_t* stream) const override {
+  void encode(const float* rows, std::size_t n, std::size_t first,
+              std::uint8_t* stream) const override {
     std::vector<float> row(head_dim_);
     for (std::size_t t = 0; t < n; ++t) {
       row.assign(rows + t * head_dim_, rows + (t + 1) * head_dim_);
@@ -83,7 +85,8 @@ class FakeVectorCoder final : public quant::HeadCoder {
       }
     }
   }
-  void decode(const std::uint8_t* stream, std::size_t first, std::size_t n, float* rows) const override {
+  void decode(const std::uint8_t* stream, std::size_t first, std::size_t n,
+              float* rows) const override {
     for (std::size_t t = 0; t < n; ++t)
       for (int m = 0; m < view_.layout.n_books; ++m)
         for (int j = 0; j < view_.dsub; ++j)
@@ -105,7 +108,8 @@ class FakeVectorCoder final : public quant::HeadCoder {
  private:
   const float* centroid(int m, unsigned c) const {
     return centroids_.data() +
-           ((static_cast<std::size_t>(view_.shared ? 0 : m) << view_.layout.code_bits) + c) * view_.dsub;
+           ((static_cast<std::size_t>(view_.shared ? 0 : m) << view_.layout.code_bits) + c) *
+               view_.dsub;
   }
   int head_dim_;
   transform::HeadTransform transform_;
@@ -113,17 +117,20 @@ class FakeVectorCoder final : public quant::HeadCoder {
   quant::VectorView view_;
 };
 
-// Groups of `seal` tokens: each channel rounded to 1/16 of the group's absolute maximum, which is kept as a
-// float before the group's bytes.
+// Groups of `seal` tokens: each channel rounded to 1/16 of the group's absolute maximum, which is
+// kept as a float before the group's bytes.
 class FakeGroupCoder final : public quant::HeadCoder {
  public:
   FakeGroupCoder(int head_dim, int seal) : head_dim_(head_dim), seal_(seal) {}
   int seal_tokens() const override { return seal_; }
   int head_dim() const override { return head_dim_; }
-  std::size_t stream_bytes(std::size_t n) const override { return (n + seal_ - 1) / seal_ * group_bytes(); }
+  std::size_t stream_bytes(std::size_t n) const override {
+    return (n + seal_ - 1) / seal_ * group_bytes();
+  }
   double payload_bits() const override { return 8; }
   double metadata_bits() const override { return 32.0 / seal_; }
-  void encode(const float* rows, std::size_t n, std::size_t first, std::uint8_t* stream) const override {
+  void encode(const float* rows, std::size_t n, std::size_t first,
+              std::uint8_t* stream) const override {
     if (n % seal_ != 0 || first % seal_ != 0) throw std::logic_error("not whole groups");
     for (std::size_t g = 0; g < n / seal_; ++g)
       for (int i = 0; i < head_dim_; ++i) {
@@ -134,16 +141,19 @@ class FakeGroupCoder final : public quant::HeadCoder {
         std::memcpy(at, &most, 4);
         for (int t = 0; t < seal_; ++t)
           at[4 + t] = static_cast<std::uint8_t>(
-              most > 0 ? 128 + std::lround(16 * rows[(g * seal_ + t) * head_dim_ + i] / most) : 128);
+              most > 0 ? 128 + std::lround(16 * rows[(g * seal_ + t) * head_dim_ + i] / most)
+                       : 128);
       }
   }
-  void decode(const std::uint8_t* stream, std::size_t first, std::size_t n, float* rows) const override {
+  void decode(const std::uint8_t* stream, std::size_t first, std::size_t n,
+              float* rows) const override {
     for (std::size_t t = first; t < first + n; ++t)
       for (int i = 0; i < head_dim_; ++i) {
         const std::uint8_t* at = stream + t / seal_ * group_bytes() + i * (4 + seal_);
         float most;
         std::memcpy(&most, at, 4);
-        rows[(t - first) * head_dim_ + i] = most * (static_cast<float>(at[4 + t % seal_]) - 128) / 16;
+        rows[(t - first) * head_dim_ + i] =
+            most * (static_cast<float>(at[4 + t % seal_]) - 128) / 16;
       }
   }
 

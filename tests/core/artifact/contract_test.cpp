@@ -1,7 +1,5 @@
-// Contracts: files made whole pass, and each single fault is named; transform.h5 and codebook.h5 round trips;
-// foreign files in a child process, every byte of one flipped in turn.
-#include "core/artifact/contracts.h"
-
+// Contracts: files made whole pass, and each single fault is named; transform.h5 and codebook.h5
+// round trips; foreign files in a child process, every byte of one flipped in turn.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,105 +8,22 @@
 #include <fstream>
 #include <functional>
 
+#include "core/artifact/contracts.h"
 #include "core/artifact/foreign.h"
 #include "core/codec/codec_io.h"
 #include "core/common/error.h"
 #include "core/common/file.h"
 #include "core/common/half.h"
 #include "core/common/rng.h"
+#include "tests/core/artifact/sample_files.h"
 #include "tests/core/artifact/scratch.h"
 
 namespace vi::artifact {
 namespace {
 
-using test::message_of;
-using test::Scratch;
 using testing::HasSubstr;
 
-constexpr int kLayers = 2, kHeads = 3, kQueryHeads = 6, kDim = 4, kTokens = 5, kProbes = 2;
-
-std::vector<float> numbers(std::int64_t n, std::uint64_t seed, double shift = 0) {
-  Rng rng(seed);
-  std::vector<float> values(static_cast<std::size_t>(n));
-  for (float& value : values) value = half_to_float(float_to_half(static_cast<float>(rng.normal() + shift)));
-  return values;
-}
-
-void write_samples(H5File& file) {
-  stamp(file, FileKind::kv_samples);
-  for (const auto& [name, text] : {std::pair{"model", "tiny"}, {"weights_sha256", "00"}, {"tap", "post_rope"}})
-    file.set_attr("/", name, text);
-  file.set_attr("/", "n_layers", kLayers);
-  file.set_attr("/", "n_q_heads", kQueryHeads);
-  file.set_attr("/", "n_kv_heads", kHeads);
-  file.set_attr("/", "head_dim", kDim);
-  file.set_attr("/", "seed", -1);
-  for (int layer = 0; layer < kLayers; ++layer) {
-    const std::string group = fmt::format("/layer_{:02}", layer);
-    for (const char* side : {"/key", "/value"})
-      file.write(group + side, DType::f16, {kHeads, kTokens, kDim}, numbers(kHeads * kTokens * kDim, 1));
-    file.write(group + "/query", DType::f16, {kQueryHeads, kProbes, kDim}, numbers(kQueryHeads * kProbes * kDim, 2));
-  }
-  for (const char* name : {"/position", "/doc"})
-    file.write<std::int32_t>(name, DType::i32, {kTokens}, std::vector<std::int32_t>(kTokens, 1));
-  for (const char* name : {"/probe_position", "/probe_doc"})
-    file.write<std::int32_t>(name, DType::i32, {kProbes}, std::vector<std::int32_t>(kProbes, 1));
-}
-
-codec::TransformSet transforms() {
-  using transform::HeadTransform;
-  using transform::Step;
-  codec::TransformSet set{kLayers, kHeads, kDim, {}, {}};
-  for (int i = 0; i < kLayers * kHeads; ++i) {
-    const auto seed = static_cast<std::uint64_t>(i);
-    std::vector<float> scale = numbers(kDim, seed, 10), matrix(kDim * kDim, 0.0f), inverse = matrix;
-    for (int d = 0; d < kDim; ++d) {  // a permutation with powers of two: its inverse is exact
-      const float factor = d % 2 ? 0.5f : 4.0f;
-      matrix[static_cast<std::size_t>(d * kDim + (d + 1) % kDim)] = factor;
-      inverse[static_cast<std::size_t>((d + 1) % kDim * kDim + d)] = 1 / factor;
-    }
-    set.key.push_back(HeadTransform{kDim,
-                                    {Step{Step::Kind::center, numbers(kDim, seed + 50), {}, {}},
-                                     Step{Step::Kind::scale, scale, {}, {}},
-                                     Step{Step::Kind::hadamard, {}, {}, {}},
-                                     Step{Step::Kind::scale, numbers(kDim, seed + 90, 9), {}, {}},
-                                     Step{Step::Kind::dense, {}, matrix, inverse}}});
-  }
-  return set;
-}
-
-codec::CodebookSide book_side(int layers, int groups, int books, int bits, int dsub) {
-  codec::CodebookSide side{layers, groups, books, 1 << bits, dsub, {}};
-  side.centroids = numbers(std::int64_t{layers} * groups * books * (1 << bits) * dsub, 5);
-  return side;
-}
-
-codec::CodebookFacts facts(const codec::CodebookSide& side, codec::BookScope scope, codec::BookPer per, int bits) {
-  codec::CodebookFacts result{scope, per, bits, 30, UINT64_MAX - 1, 4, {}, {}};
-  const auto cells = static_cast<std::size_t>(side.n_layers * side.n_groups * side.n_books);
-  result.usage.assign(cells * static_cast<std::size_t>(side.ksub), 3);
-  result.train_mse.assign(cells, 0.25);
-  return result;
-}
-
-codec::CodebookSet books() {
-  return {book_side(kLayers, kHeads, 1, 3, 2), book_side(1, 1, 4, 2, 1)};
-}
-
-void write_books(H5File& file, const std::string& group = "") {
-  const codec::CodebookSet set = books();
-  codec::write_codebooks(set, facts(set.key, codec::BookScope::shared, codec::BookPer::head, 3),
-                         facts(set.value, codec::BookScope::subspace, codec::BookPer::model, 2),
-                         {kLayers, kHeads, kDim}, file, group);
-}
-
-void write_codec(H5File& file) {
-  stamp(file, FileKind::codec);
-  for (const char* name : {"model", "weights_sha256", "method", "codec", "transform_key", "codebook_key"})
-    file.set_attr("/", name, "x");
-  codec::write_transforms(transforms(), file, "/transform");
-  write_books(file, "/codebook");
-}
+using namespace test;  // sample files
 
 TEST(Contract, WholeFilesPass) {
   const Scratch scratch;
@@ -125,13 +40,7 @@ TEST(Contract, WholeFilesPass) {
 TEST(Contract, KvTransformed) {
   const Scratch scratch;
   H5File file = H5File::create(scratch / "kv_transformed.h5");
-  stamp(file, FileKind::kv_transformed);
-  for (const auto& [name, value] : {std::pair{"n_layers", 1}, {"n_q_heads", 6}, {"n_kv_heads", 3}, {"head_dim", 4}})
-    file.set_attr("/", name, value);
-  for (const char* side : {"key", "value"})
-    file.write(fmt::format("/layer_00/{}", side), DType::f16, {3, 5, 4}, numbers(60, 1));
-  for (const char* name : {"key/before", "key/after_1", "key/after_2", "value/before"})
-    file.write(fmt::format("/outliers/{}", name), DType::f32, {1, 3, 4}, numbers(12, 1));
+  write_transformed(file);
   check_contract(file, FileKind::kv_transformed);
   file.write("/outliers/key/after_4", DType::f32, {1, 3, 4}, numbers(12, 1));
   EXPECT_THAT(message_of<ContractError>([&] { check_contract(file, FileKind::kv_transformed); }),
@@ -147,45 +56,79 @@ TEST(Contract, EachFaultIsNamed) {
   };
   const auto f32 = DType::f32;
   const std::vector<Fault> faults = {
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "format", "x"); }, "/@format: expected 'vecinfer.kv_samples'"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "format_version", 9); }, "/@format_version: expected 1, found 9"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_layers", 3); }, "/layer_02/key: missing"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_layers", 1); }, "/layer_01: unknown here"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_layers", std::int64_t{1} << 40); }, "/@n_layers: expected at most"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_layers", 0); }, "/@n_layers: expected a positive"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_q_heads", 7); }, "expected n_q_heads 7 as in /@n_q_heads, found 6"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "head_dim", 8); }, "/layer_00/key: expected head_dim 8"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "tap", "pre"); }, "/@tap: expected post_rope"},
-      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "model", 3); }, "/@model: expected text"},
-      {FileKind::kv_samples, [&](H5File& f) { f.write("/more", f32, {1}, numbers(1, 1)); }, "/more: unknown here"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "format", "x"); },
+       "/@format: expected 'vecinfer.kv_samples'"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "format_version", 9); },
+       "/@format_version: expected 1, found 9"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_layers", 3); },
+       "/layer_02/key: missing"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_layers", 1); },
+       "/layer_01: unknown here"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_layers", std::int64_t{1} << 40); },
+       "/@n_layers: expected at most"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_layers", 0); },
+       "/@n_layers: expected a positive"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "n_q_heads", 7); },
+       "expected n_q_heads 7 as in /@n_q_heads, found 6"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "head_dim", 8); },
+       "/layer_00/key: expected head_dim 8"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "tap", "pre"); },
+       "/@tap: expected post_rope"},
+      {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "model", 3); },
+       "/@model: expected text"},
+      {FileKind::kv_samples, [&](H5File& f) { f.write("/more", f32, {1}, numbers(1, 1)); },
+       "/more: unknown here"},
       {FileKind::kv_samples,
-       [](H5File& f) { f.write_slab<float>("/layer_01/value", {{1, 2, 3}, {1, 1, 1}}, std::vector<float>{NAN}); },
+       [](H5File& f) {
+         f.write_slab<float>("/layer_01/value", {{1, 2, 3}, {1, 1, 1}}, std::vector<float>{NAN});
+       },
        "/layer_01/value: expected finite numbers, found nan"},
       {FileKind::kv_samples,
-       [](H5File& f) { f.write_slab<std::int32_t>("/doc", {{4}, {1}}, std::vector<std::int32_t>{-5}); },
+       [](H5File& f) {
+         f.write_slab<std::int32_t>("/doc", {{4}, {1}}, std::vector<std::int32_t>{-5});
+       },
        "/doc: expected no negative number, found -5"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/transform", "key_steps", "center,twist"); }, "found 'twist'"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/transform", "key_steps", "center,"); }, "after the last comma"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/transform", "value_steps", "smooth"); }, "/transform/value/smooth: missing"},
-      {FileKind::codec,
-       [](H5File& f) { f.write_slab<float>("/transform/key/smooth_2", {{1, 1, 1}, {1, 1, 1}}, std::vector<float>{0}); },
-       "/transform/key/smooth_2: expected divisors > 0, found 0"},
-      {FileKind::codec,
-       [](H5File& f) { f.write_slab<float>("/transform/key/basis", {{1, 1, 1, 1}, {1, 1, 1, 1}}, std::vector<float>{9}); },
-       "/transform/key/basis_inverse: expected the inverse of /transform/key/basis at layer 1 head 1"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/transform", "key_steps", "center,twist"); },
+       "found 'twist'"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/transform", "key_steps", "center,"); },
+       "after the last comma"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/transform", "value_steps", "smooth"); },
+       "/transform/value/smooth: missing"},
       {FileKind::codec,
        [](H5File& f) {
-         f.write_slab<float>("/codebook/key/centroids", {{0, 0, 0, 0, 0, 0}, {1, 1, 1, 1, 1, 1}}, std::vector<float>{0.1f});
+         f.write_slab<float>("/transform/key/smooth_2", {{1, 1, 1}, {1, 1, 1}},
+                             std::vector<float>{0});
+       },
+       "/transform/key/smooth_2: expected divisors > 0, found 0"},
+      {FileKind::codec,
+       [](H5File& f) {
+         f.write_slab<float>("/transform/key/basis", {{1, 1, 1, 1}, {1, 1, 1, 1}},
+                             std::vector<float>{9});
+       },
+       "/transform/key/basis_inverse: expected the inverse of /transform/key/basis at layer 1 head "
+       "1"},
+      {FileKind::codec,
+       [](H5File& f) {
+         f.write_slab<float>("/codebook/key/centroids", {{0, 0, 0, 0, 0, 0}, {1, 1, 1, 1, 1, 1}},
+                             std::vector<float>{0.1f});
        },
        "/codebook/key/centroids: expected centroids exact in f16, found 0.1"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/key", "bits", 4); }, "expected key.ksub 16"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/key", "bits", 17); }, "/codebook/key@bits: expected 1 to 16"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/key", "dsub", 3); }, "/codebook/key@dsub: expected a divisor"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/key", "scope", "own"); }, "expected shared or subspace"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/value", "scope", "shared"); }, "expected value.n_books 1"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/value", "per", "layer"); }, "expected value.layers 2"},
-      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook", "n_layers", 9); }, "/codebook/key/centroids: expected key.layers 9"},
-      {FileKind::codec, [](H5File& f) { f.create_group("/extra"); }, "/extra: expected only transform and codebook"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/key", "bits", 4); },
+       "expected key.ksub 16"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/key", "bits", 17); },
+       "/codebook/key@bits: expected 1 to 16"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/key", "dsub", 3); },
+       "/codebook/key@dsub: expected a divisor"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/key", "scope", "own"); },
+       "expected shared or subspace"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/value", "scope", "shared"); },
+       "expected value.n_books 1"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook/value", "per", "layer"); },
+       "expected value.layers 2"},
+      {FileKind::codec, [](H5File& f) { f.set_attr("/codebook", "n_layers", 9); },
+       "/codebook/key/centroids: expected key.layers 9"},
+      {FileKind::codec, [](H5File& f) { f.create_group("/extra"); },
+       "/extra: expected only transform and codebook"},
   };
   const Scratch scratch;
   for (const Fault& fault : faults) {
@@ -209,7 +152,8 @@ TEST(CodecIo, TransformsRoundTrip) {
   const H5File file = H5File::open(scratch / "transform.h5");
   EXPECT_EQ(file.attr_text("/", "key_steps"), "center,smooth,hadamard,smooth,basis");
   EXPECT_EQ(file.attr_text("/", "value_steps"), "");
-  EXPECT_THAT(file.list("/key"), testing::ElementsAre("basis", "basis_inverse", "center", "smooth", "smooth_2"));
+  EXPECT_THAT(file.list("/key"),
+              testing::ElementsAre("basis", "basis_inverse", "center", "smooth", "smooth_2"));
   const codec::TransformSet back = codec::read_transforms(file);
   EXPECT_EQ(back.n_layers, kLayers);
   EXPECT_EQ(back.n_kv_heads, kHeads);
@@ -275,14 +219,16 @@ TEST(Foreign, CleanCopyHasTheSameContent) {
   const H5File copy = H5File::open(scratch / "copy.h5");
   check_contract(copy, FileKind::codec);
   EXPECT_EQ(codec::read_codebooks(copy, "/codebook").key.centroids, books().key.centroids);
-  EXPECT_EQ(codec::read_transforms(copy, "/transform").key[5].steps[1].vector, transforms().key[5].steps[1].vector);
+  EXPECT_EQ(codec::read_transforms(copy, "/transform").key[5].steps[1].vector,
+            transforms().key[5].steps[1].vector);
 }
 
 TEST(Foreign, FaultsBecomeContractErrors) {
   const Scratch scratch;
   const auto refused = [&](const ForeignOptions& options = {}) {
-    const std::string message =
-        message_of<ContractError>([&] { import_foreign(scratch / "given.h5", FileKind::codec, scratch / "copy.h5", options); });
+    const std::string message = message_of<ContractError>([&] {
+      import_foreign(scratch / "given.h5", FileKind::codec, scratch / "copy.h5", options);
+    });
     EXPECT_FALSE(std::filesystem::exists(scratch / "copy.h5"));
     return message;
   };
@@ -303,11 +249,14 @@ TEST(Foreign, FaultsBecomeContractErrors) {
   absent.command = {"/nowhere/vecinfer"};
   EXPECT_THAT(refused(crash), HasSubstr("the HDF5 library died of it (Segmentation fault)"));
   EXPECT_THAT(refused(slow), HasSubstr("read within 1 s"));
-  EXPECT_THAT(message_of<IoError>([&] { import_foreign(scratch / "given.h5", FileKind::codec, scratch / "copy.h5", absent); }),
+  EXPECT_THAT(message_of<IoError>([&] {
+                import_foreign(scratch / "given.h5", FileKind::codec, scratch / "copy.h5", absent);
+              }),
               HasSubstr("exit code 127"));
 }
 
-// Damaged at many places: refused or read, but this process lives and a refused file leaves no copy.
+// Damaged at many places: refused or read, but this process lives and a refused file leaves no
+// copy.
 TEST(Foreign, FlippedBytes) {
   const Scratch scratch;
   {
@@ -320,7 +269,8 @@ TEST(Foreign, FlippedBytes) {
   int refused = 0;
   for (int i = 0; i < 150; ++i) {
     std::string bytes = whole;
-    for (std::uint64_t n = 1 + rng.below(4); n > 0; --n) bytes[rng.below(i < 100 ? 4096 : bytes.size())] ^= static_cast<char>(1 + rng.below(255));
+    for (std::uint64_t n = 1 + rng.below(4); n > 0; --n)
+      bytes[rng.below(i < 100 ? 4096 : bytes.size())] ^= static_cast<char>(1 + rng.below(255));
     std::ofstream(scratch / "bad.h5", std::ios::binary) << bytes;
     try {
       import_foreign(scratch / "bad.h5", FileKind::codec, scratch / "copy.h5");

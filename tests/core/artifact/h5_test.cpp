@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 
 #include <cmath>
-#include <cstring>
 #include <csignal>
+#include <cstring>
 #include <limits>
 #include <thread>
 
@@ -32,7 +32,8 @@ void write_sample(const std::filesystem::path& path) {
   file.write<float>("/layer_00/key", DType::f16, {2, 3}, std::vector<float>{1, 2, 3, 4, 5, 6});
   file.write<std::int32_t>("/doc", DType::i32, {3}, std::vector<std::int32_t>{7, -8, 9});
   file.set_attr("/layer_00", "half", 0.5);
-  for (int i = 0; i < 40; ++i) file.write<double>(fmt::format("/many/n{}", i), DType::f64, {1}, std::vector<double>{i * 1.0});
+  for (int i = 0; i < 40; ++i)
+    file.write<double>(fmt::format("/many/n{}", i), DType::f64, {1}, std::vector<double>{i * 1.0});
   file.close();
 }
 
@@ -47,8 +48,10 @@ TEST(H5, RoundTripsEveryType) {
     file.write<std::uint16_t>("/bf16", DType::bf16, {65536}, bits);
     file.write<std::uint16_t>("/u16", DType::u16, {65536}, bits);
     file.write<std::uint8_t>("/u8", DType::u8, {3}, std::vector<std::uint8_t>{0, 128, 255});
-    file.write<std::int32_t>("/i32", DType::i32, {2}, std::vector<std::int32_t>{INT32_MIN, INT32_MAX});
-    file.write<std::int64_t>("/i64", DType::i64, {2}, std::vector<std::int64_t>{INT64_MIN, INT64_MAX});
+    file.write<std::int32_t>("/i32", DType::i32, {2},
+                             std::vector<std::int32_t>{INT32_MIN, INT32_MAX});
+    file.write<std::int64_t>("/i64", DType::i64, {2},
+                             std::vector<std::int64_t>{INT64_MIN, INT64_MAX});
     file.write<float>("/f32", DType::f32, {3}, std::vector<float>{-0.0f, 1e-45f, INFINITY});
     file.write<double>("/f64", DType::f64, {1, 1, 1}, std::vector<double>{0.1});
     file.write<float>("/scalar", DType::f32, {}, std::vector<float>{3});
@@ -101,7 +104,8 @@ TEST(H5, Slabs) {
   const auto all = back.read<float>("/g/a");
   for (int h = 0; h < 2; ++h)
     for (int t = 0; t < 5; ++t)
-      for (int d = 0; d < 3; ++d) EXPECT_EQ(all[static_cast<std::size_t>((h * 5 + t) * 3 + d)], t + 1);
+      for (int d = 0; d < 3; ++d)
+        EXPECT_EQ(all[static_cast<std::size_t>((h * 5 + t) * 3 + d)], t + 1);
   std::vector<float> part(2 * 2 * 3);
   back.read_slab<float>("/g/a", slab(shape, 1, 3, 2), part);
   EXPECT_THAT(part, testing::ElementsAre(4, 4, 4, 5, 5, 5, 4, 4, 4, 5, 5, 5));
@@ -116,7 +120,8 @@ TEST(H5, UnwrittenDataIsZero) {
   H5File file = H5File::create(scratch / "a.h5");
   file.create_dataset("/a", DType::i64, {1000});
   file.close();
-  EXPECT_EQ(H5File::open(scratch / "a.h5").read<std::int64_t>("/a"), std::vector<std::int64_t>(1000, 0));
+  EXPECT_EQ(H5File::open(scratch / "a.h5").read<std::int64_t>("/a"),
+            std::vector<std::int64_t>(1000, 0));
 }
 
 TEST(H5, Attributes) {
@@ -148,10 +153,14 @@ TEST(H5, Attributes) {
   EXPECT_TRUE(file.has_attr("/", "real"));
   EXPECT_FALSE(file.has_attr("/", "nothing"));
   EXPECT_EQ(file.attrs("/").size(), 7u);
-  EXPECT_THAT(message_of<ContractError>([&] { file.attr_int("/", "text"); }), HasSubstr("a.h5: /@text: expected a whole number"));
-  EXPECT_THAT(message_of<ContractError>([&] { file.attr_text("/", "whole"); }), HasSubstr("/@whole: expected text"));
-  EXPECT_THAT(message_of<ContractError>([&] { file.attr_text("/", "texts"); }), HasSubstr("/@texts: expected one value"));
-  EXPECT_THAT(message_of<ContractError>([&] { file.attr_text("/", "nothing"); }), HasSubstr("/@nothing: missing attribute"));
+  EXPECT_THAT(message_of<ContractError>([&] { file.attr_int("/", "text"); }),
+              HasSubstr("a.h5: /@text: expected a whole number"));
+  EXPECT_THAT(message_of<ContractError>([&] { file.attr_text("/", "whole"); }),
+              HasSubstr("/@whole: expected text"));
+  EXPECT_THAT(message_of<ContractError>([&] { file.attr_text("/", "texts"); }),
+              HasSubstr("/@texts: expected one value"));
+  EXPECT_THAT(message_of<ContractError>([&] { file.attr_text("/", "nothing"); }),
+              HasSubstr("/@nothing: missing attribute"));
 }
 
 TEST(H5, SameBytesEveryTime) {
@@ -166,18 +175,25 @@ TEST(H5, MessagesNameFilePlaceAndExpectation) {
   const Scratch scratch;
   write_sample(scratch / "a.h5");
   const H5File file = H5File::open(scratch / "a.h5");
-  EXPECT_THAT(message_of<ContractError>([&] { file.read<float>("/layer_07/key"); }), HasSubstr("a.h5: /layer_07/key: missing, expected a dataset"));
-  EXPECT_THAT(message_of<ContractError>([&] { file.read<float>("/layer_00"); }), HasSubstr("/layer_00: expected a dataset"));
-  EXPECT_THAT(message_of<ContractError>([&] { file.read<std::int64_t>("/doc"); }), HasSubstr("/doc: expected dtype i64, found i32"));
+  EXPECT_THAT(message_of<ContractError>([&] { file.read<float>("/layer_07/key"); }),
+              HasSubstr("a.h5: /layer_07/key: missing, expected a dataset"));
+  EXPECT_THAT(message_of<ContractError>([&] { file.read<float>("/layer_00"); }),
+              HasSubstr("/layer_00: expected a dataset"));
+  EXPECT_THAT(message_of<ContractError>([&] { file.read<std::int64_t>("/doc"); }),
+              HasSubstr("/doc: expected dtype i64, found i32"));
   EXPECT_THAT(file.list("/"), testing::ElementsAre("doc", "layer_00", "many"));
   EXPECT_EQ(file.list("/many").size(), 40u);
   EXPECT_TRUE(file.is_group("/many"));
   EXPECT_FALSE(file.is_group("/doc"));
-  EXPECT_THAT(message_of<ContractError>([&] { H5File::open(scratch / "none.h5"); }), HasSubstr("none.h5: cannot be read"));
+  EXPECT_THAT(message_of<ContractError>([&] { H5File::open(scratch / "none.h5"); }),
+              HasSubstr("none.h5: cannot be read"));
   write_file_atomic(scratch / "text.h5", "no HDF5 at all");
-  EXPECT_THAT(message_of<ContractError>([&] { H5File::open(scratch / "text.h5"); }), HasSubstr("text.h5: expected a whole HDF5 file"));
-  EXPECT_THAT(message_of<ContractError>([&] { H5File::open(scratch.folder()); }), HasSubstr("is not a regular file"));
-  EXPECT_THAT(message_of<IoError>([&] { H5File::create(scratch / "no/such/folder.h5"); }), HasSubstr("cannot be created"));
+  EXPECT_THAT(message_of<ContractError>([&] { H5File::open(scratch / "text.h5"); }),
+              HasSubstr("text.h5: expected a whole HDF5 file"));
+  EXPECT_THAT(message_of<ContractError>([&] { H5File::open(scratch.folder()); }),
+              HasSubstr("is not a regular file"));
+  EXPECT_THAT(message_of<IoError>([&] { H5File::create(scratch / "no/such/folder.h5"); }),
+              HasSubstr("cannot be created"));
   H5File reading = H5File::open(scratch / "a.h5");
   EXPECT_THROW(reading.create_group("/x"), Error);
   reading.close();
@@ -200,12 +216,13 @@ TEST(H5, TruncatedFiles) {
     }
   }
   EXPECT_EQ(refused, n);
-  const H5File file = H5File::open_image({reinterpret_cast<const std::uint8_t*>(whole.data()), whole.size()}, "image");
+  const H5File file = H5File::open_image(
+      {reinterpret_cast<const std::uint8_t*>(whole.data()), whole.size()}, "image");
   EXPECT_THAT(file.read<float>("/layer_00/key"), testing::ElementsAre(1, 2, 3, 4, 5, 6));
 }
 
-// A full disk at every possible size: IoError at a write or at close, nothing else, and the library stays
-// usable. RLIMIT_FSIZE holds for the whole process, so in a child.
+// A full disk at every possible size: IoError at a write or at close, nothing else, and the library
+// stays usable. RLIMIT_FSIZE holds for the whole process, so in a child.
 TEST(H5, FullDisk) {
   const Scratch scratch;
   write_sample(scratch / "whole.h5");
@@ -221,7 +238,9 @@ TEST(H5, FullDisk) {
         write_sample(scratch / "full.h5");
         ++wrong;
       } catch (const IoError& error) {
-        if (std::string(error.what()).find("full.h5: cannot be written: File too large") == std::string::npos) ++wrong;
+        if (std::string(error.what()).find("full.h5: cannot be written: File too large") ==
+            std::string::npos)
+          ++wrong;
       } catch (...) {
         ++wrong;
       }

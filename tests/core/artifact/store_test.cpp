@@ -1,5 +1,5 @@
-// Store: keys, hits, publishing, checkpoints, two processes on one key, a full disk, and SIGKILL at a hundred
-// random moments.
+// Store: keys, hits, publishing, checkpoints, two processes on one key, a full disk, and SIGKILL at
+// a hundred random moments.
 #include "core/artifact/store.h"
 
 #include <gmock/gmock.h>
@@ -28,7 +28,10 @@ using test::Scratch;
 using testing::HasSubstr;
 
 StageKey key_of(int seed) {
-  return {"dump", 1, {{"model", "tiny"}, {"seed", seed}, {"files", {"a", "b"}}}, {{"text", sha256_hex("text")}}};
+  return {"dump",
+          1,
+          {{"model", "tiny"}, {"seed", seed}, {"files", {"a", "b"}}},
+          {{"text", sha256_hex("text")}}};
 }
 
 Artifact make(Store& store, const StageKey& key, const std::string& bytes = "data") {
@@ -42,19 +45,27 @@ Artifact make(Store& store, const StageKey& key, const std::string& bytes = "dat
 std::map<std::string, std::string> tree(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder))
-    files[fs::relative(entry.path(), folder)] = entry.is_regular_file() ? read_file(entry.path()) : "(folder)";
+    files[fs::relative(entry.path(), folder)] =
+        entry.is_regular_file() ? read_file(entry.path()) : "(folder)";
   return files;
 }
 
 TEST(Manifest, KeyIsThatOfTheContentOnly) {
   StageKey a = key_of(1);
   EXPECT_EQ(a.key().size(), 64u);
-  StageKey same{"dump", 1, {{"files", {"a", "b"}}, {"seed", 1}, {"model", "tiny"}}, a.inputs};  // another order
+  StageKey same{"dump",
+                1,
+                {{"files", {"a", "b"}}, {"seed", 1}, {"model", "tiny"}},
+                a.inputs};  // another order
   EXPECT_EQ(a.key(), same.key());
   for (auto change : std::vector<std::function<void(StageKey&)>>{
            [](StageKey& k) { k.stage = "other"; }, [](StageKey& k) { k.version = 2; },
-           [](StageKey& k) { k.fields["seed"] = 2; }, [](StageKey& k) { k.fields["files"] = {"b", "a"}; },
-           [](StageKey& k) { k.inputs["text"] = sha256_hex("x"); }, [](StageKey& k) { k.inputs.clear(); }}) {
+           [](StageKey& k) { k.fields["seed"] = 2; },
+           [](StageKey& k) {
+             k.fields["files"] = {"b", "a"};
+           },
+           [](StageKey& k) { k.inputs["text"] = sha256_hex("x"); },
+           [](StageKey& k) { k.inputs.clear(); }}) {
     StageKey other = a;
     change(other);
     EXPECT_NE(a.key(), other.key());
@@ -82,7 +93,8 @@ TEST(Manifest, RoundTripAndRefusals) {
   EXPECT_THAT(broken("\"bytes\": 4", "\"bytes\": 4.5"), HasSubstr("expected 'bytes'"));
   EXPECT_THAT(broken("\"stage\"", "\"stags\""), HasSubstr("expected 'stage' as string"));
   EXPECT_THAT(broken("{", "["), HasSubstr("m.json: byte"));
-  EXPECT_THAT(message_of<ContractError>([] { Manifest::parse("[]", "m"); }), HasSubstr("expected a JSON object"));
+  EXPECT_THAT(message_of<ContractError>([] { Manifest::parse("[]", "m"); }),
+              HasSubstr("expected a JSON object"));
 }
 
 TEST(Store, MissThenHit) {
@@ -101,12 +113,14 @@ TEST(Store, MissThenHit) {
     });
     EXPECT_EQ(read_file(artifact.checked("a.txt")), "data");
     EXPECT_EQ(artifact.folder().filename(), key_of(1).key().substr(0, 16));
-    EXPECT_THAT(message_of<ContractError>([&] { artifact.checked("b.txt"); }), HasSubstr("has no file 'b.txt'"));
+    EXPECT_THAT(message_of<ContractError>([&] { artifact.checked("b.txt"); }),
+                HasSubstr("has no file 'b.txt'"));
   }
   EXPECT_EQ(made, 1);
   const std::string at = "dump/" + key_of(1).folder();
   const auto files = tree(scratch / "store");
-  EXPECT_EQ(files.size(), 4u);  // two folders, the output, the manifest: no lock, no partial, no stray
+  EXPECT_EQ(files.size(),
+            4u);  // two folders, the output, the manifest: no lock, no partial, no stray
   EXPECT_TRUE(files.contains(at + "/manifest.json"));
   EXPECT_EQ(files.at(at + "/manifest.json").find(scratch.folder().string()), std::string::npos);
   EXPECT_EQ(store.list("dump").size(), 1u);
@@ -123,7 +137,8 @@ TEST(Store, DamageIsNoticed) {
   EXPECT_EQ(artifact.checked("a.txt"), file);
   std::ofstream(file) << "dat4";  // same size: find() cannot see it, checked() and verify() do
   EXPECT_TRUE(store.find(key_of(1)));
-  EXPECT_THAT(message_of<ContractError>([&] { artifact.checked("a.txt"); }), HasSubstr("a.txt: expected SHA-256"));
+  EXPECT_THAT(message_of<ContractError>([&] { artifact.checked("a.txt"); }),
+              HasSubstr("a.txt: expected SHA-256"));
   EXPECT_THAT(store.verify()[0].problem, HasSubstr("not those of the manifest"));
   std::ofstream(file) << "longer";
   EXPECT_FALSE(store.find(key_of(1)));
@@ -178,7 +193,8 @@ TEST(Store, CheckpointsSurvive) {
     write_file_atomic(pending->path("lines.jsonl"), "{}\n");
     EXPECT_THROW(pending->save_checkpoint("../x", ""), Error);
   }
-  const fs::path checkpoints = scratch / "store" / "dump" / (key_of(1).folder() + ".partial") / "checkpoints";
+  const fs::path checkpoints =
+      scratch / "store" / "dump" / (key_of(1).folder() + ".partial") / "checkpoints";
   std::string text = read_file(checkpoints / "damaged");
   text.back() ^= 1;
   std::ofstream(checkpoints / "damaged") << text;
@@ -191,7 +207,8 @@ TEST(Store, CheckpointsSurvive) {
   EXPECT_FALSE(pending->load_checkpoint("damaged"));
   EXPECT_FALSE(fs::exists(pending->path("half.h5")));
   EXPECT_TRUE(fs::exists(pending->path("lines.jsonl")));
-  EXPECT_THAT(message_of<Error>([&] { pending->publish({"never_written"}); }), HasSubstr("has not written"));
+  EXPECT_THAT(message_of<Error>([&] { pending->publish({"never_written"}); }),
+              HasSubstr("has not written"));
   EXPECT_FALSE(store.find(key_of(1)));
 }
 
@@ -276,7 +293,8 @@ TEST(Store, TheSecondProcessWaitsOrIsTold) {
   ASSERT_EQ(::read(ready[0], &x, 1), 1);
   BeginOptions now;
   now.wait = false;
-  EXPECT_THAT(message_of<Error>([&] { store.begin(key_of(1), now); }), HasSubstr("another process"));
+  EXPECT_THAT(message_of<Error>([&] { store.begin(key_of(1), now); }),
+              HasSubstr("another process"));
   int waits = 0;
   BeginOptions later;
   later.on_wait = [&] { ++waits; };
@@ -305,8 +323,9 @@ std::vector<std::string> laborious(Pending& pending) {
       pending.save_checkpoint(name, *bytes);
     }
     if (piece >= done) lines.append(fmt::format("{{\"piece\":{}}}", piece));
-    file.write<std::uint8_t>(fmt::format("/piece_{}", piece), DType::u8, {20'000},
-                             std::span(reinterpret_cast<const std::uint8_t*>(bytes->data()), bytes->size()));
+    file.write<std::uint8_t>(
+        fmt::format("/piece_{}", piece), DType::u8, {20'000},
+        std::span(reinterpret_cast<const std::uint8_t*>(bytes->data()), bytes->size()));
   }
   file.close();
   return {"data.h5", "lines.jsonl"};
@@ -323,7 +342,8 @@ TEST(Store, KilledAHundredTimes) {
   const Scratch scratch;
   const auto began = std::chrono::steady_clock::now();
   run_stages(scratch / "whole");
-  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began);
+  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - began);
   const auto expected = tree(scratch / "whole");
   Rng rng(7);
   int kills = 0, rounds = 0, resumed = 0;
@@ -335,7 +355,8 @@ TEST(Store, KilledAHundredTimes) {
         run_stages(folder);
         ::_exit(0);
       }
-      ::usleep(static_cast<useconds_t>(rng.below(static_cast<std::uint64_t>(whole.count()) / 6 + 1)));
+      ::usleep(
+          static_cast<useconds_t>(rng.below(static_cast<std::uint64_t>(whole.count()) / 6 + 1)));
       ::kill(child, SIGKILL);
       int status = 0;
       ::waitpid(child, &status, 0);
@@ -355,10 +376,12 @@ TEST(Store, KilledAHundredTimes) {
     if (testing::Test::HasFailure()) return;
     fs::remove_all(folder);
   }
-  std::printf("%d kills in %d rounds, %d resumed by a run that was killed too\n", kills, rounds, resumed);
+  std::printf("%d kills in %d rounds, %d resumed by a run that was killed too\n", kills, rounds,
+              resumed);
 }
 
-// Several processes at once, some killed: each artifact is made once at a time and comes out the same.
+// Several processes at once, some killed: each artifact is made once at a time and comes out the
+// same.
 TEST(Store, ManyProcessesOnOneStore) {
   const Scratch scratch;
   run_stages(scratch / "whole");

@@ -1,4 +1,5 @@
-// One layer's worth of synthetic cache: views with random codes and rows, of any mix of the two sides.
+// One layer's worth of synthetic cache: views with random codes and rows, of any mix of the two
+// sides.
 #pragma once
 
 #include <algorithm>

@@ -51,7 +51,9 @@ TEST(Reference, NoTokensGiveZeros) {
 // Codes, transforms undone in f64, integer codes and the window, against the coders' own decode.
 TEST(Reference, AgreesWithTheTwinThatDecodesFirst) {
   for (const bool shared : {false, true}) {
-    Layer layer({{.n_q_heads = 6, .n_kv_heads = 2, .head_dim = 32}, 3, 150,
+    Layer layer({{.n_q_heads = 6, .n_kv_heads = 2, .head_dim = 32},
+                 3,
+                 150,
                  {.dsub = 4, .bits = 10, .shared = shared, .affine = true, .n_coded = 128},
                  {.dsub = -32, .n_coded = 96}});
     EXPECT_LT(testing::error(layer.naive(), layer.reference()), 3e-6);

@@ -1,5 +1,5 @@
-// The fused attention against the f64 oracle: every class of code, group size and length, each SIMD level
-// this machine has, both sides coded to different lengths, and any number of threads.
+// The fused attention against the f64 oracle: every class of code, group size and length, each SIMD
+// level this machine has, both sides coded to different lengths, and any number of threads.
 #include "core/attention/vq_decode.h"
 
 #include <gtest/gtest.h>
@@ -18,8 +18,8 @@ using testing::error;
 using testing::Layer;
 using testing::SideCase;
 
-// At most twice the error of the f32 twin; with few terms both are luck, so the floor is what f32 sums of
-// head_dim products lose.
+// At most twice the error of the f32 twin; with few terms both are luck, so the floor is what f32
+// sums of head_dim products lose.
 void expect_close(const Case& c, const std::string& what) {
   const Layer layer(c);
   const auto oracle = layer.reference();
@@ -32,7 +32,8 @@ void expect_close(const Case& c, const std::string& what) {
 }
 
 std::string name(const SideCase& s) {
-  return fmt::format("d{}b{}{}{}", s.dsub, s.bits, s.shared ? " shared" : "", s.affine ? " affine" : "");
+  return fmt::format("d{}b{}{}{}", s.dsub, s.bits, s.shared ? " shared" : "",
+                     s.affine ? " affine" : "");
 }
 
 TEST(VqDecode, EveryWidthOfCode) {
@@ -48,7 +49,9 @@ TEST(VqDecode, EveryWidthOfCode) {
 
 TEST(VqDecode, EveryWidthThroughTables) {  // long enough for a table also at 12 bits
   for (const int bits : {9, 10, 12})
-    expect_close({{4, 1, 16}, 0, 5000,
+    expect_close({{4, 1, 16},
+                  0,
+                  5000,
                   {.dsub = 8, .bits = bits, .shared = true, .n_coded = 4990},
                   {.dsub = 8, .bits = bits, .shared = true, .n_coded = 4990}},
                  fmt::format("d8b{}", bits));
@@ -73,8 +76,8 @@ TEST(VqDecode, EveryGroupSize) {
 }
 
 TEST(VqDecode, AwkwardLengths) {
-  for (const std::size_t n : {0u, 1u, 15u, 16u, 17u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 1009u, 1023u,
-                              1024u, 1025u, 2047u, 2049u, 3001u})
+  for (const std::size_t n : {0u, 1u, 15u, 16u, 17u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 1009u,
+                              1023u, 1024u, 1025u, 2047u, 2049u, 3001u})
     for (const std::size_t exact : {0u, 1u, 33u}) {
       const SideCase side{.dsub = 4, .bits = 6, .affine = true, .n_coded = n};
       for (const std::size_t sinks : {0u, 5u})
@@ -89,7 +92,8 @@ TEST(VqDecode, SidesCodedToDifferentLengths) {
     for (const std::size_t v : lengths) {
       const SideCase key{.dsub = 4, .bits = 8, .affine = true, .n_coded = k};
       const SideCase value{.dsub = 8, .bits = 8, .affine = true, .n_coded = v};
-      expect_close({{8, 2, 32}, 2, 2210, key, value, k + v}, fmt::format("{} keys {} values", k, v));
+      expect_close({{8, 2, 32}, 2, 2210, key, value, k + v},
+                   fmt::format("{} keys {} values", k, v));
     }
 }
 
@@ -111,7 +115,11 @@ TEST(VqDecode, SharpSoftmax) {
 
 // Codes that tie everywhere: all scores equal, so the output is the plain mean of the values.
 TEST(VqDecode, TiesGiveTheMean) {
-  Case c{{4, 1, 32}, 0, 500, {.dsub = 4, .bits = 1, .n_coded = 500}, {.dsub = 4, .bits = 8, .n_coded = 500}};
+  Case c{{4, 1, 32},
+         0,
+         500,
+         {.dsub = 4, .bits = 1, .n_coded = 500},
+         {.dsub = 4, .bits = 8, .n_coded = 500}};
   Layer layer(c);
   std::fill(layer.q.begin(), layer.q.end(), 0.0f);
   const auto values = side_rows(layer.heads[0].value, 0, 500, 32);
@@ -156,7 +164,9 @@ class Failing final : public quant::HeadCoder {
   double payload_bits() const override { return 8; }
   double metadata_bits() const override { return 0; }
   void encode(const float*, std::size_t, std::size_t, std::uint8_t*) const override {}
-  void decode(const std::uint8_t*, std::size_t, std::size_t, float*) const override { fail("no decode"); }
+  void decode(const std::uint8_t*, std::size_t, std::size_t, float*) const override {
+    fail("no decode");
+  }
 };
 
 TEST(VqDecode, AFailureInAThreadIsThrown) {

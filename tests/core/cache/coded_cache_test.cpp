@@ -1,6 +1,6 @@
-// The caches against attention's oracle over rows the test keeps itself. Every row handed to a cache is
-// overwritten with NaN right after the call, as a decoder's buffers would be: what the cache attends to can
-// only be its own codes and window.
+// The caches against attention's oracle over rows the test keeps itself. Every row handed to a
+// cache is overwritten with NaN right after the call, as a decoder's buffers would be: what the
+// cache attends to can only be its own codes and window.
 #include "core/cache/coded_cache.h"
 
 #include <gtest/gtest.h>
@@ -75,9 +75,11 @@ class Feeder {
         views[h].len = static_cast<std::size_t>(len_);
         views[h].n_sinks = std::min<std::size_t>(views[h].len, s_.window.sinks);
         views[h].key = side(coders.key[i], k_[i], true, views[h].n_sinks, streams.emplace_back());
-        views[h].value = side(coders.value[i], v_[i], false, views[h].n_sinks, streams.emplace_back());
+        views[h].value =
+            side(coders.value[i], v_[i], false, views[h].n_sinks, streams.emplace_back());
       }
-      const auto q = normals(static_cast<std::size_t>(shape.n_q_heads) * shape.head_dim, seed + layer);
+      const auto q =
+          normals(static_cast<std::size_t>(shape.n_q_heads) * shape.head_dim, seed + layer);
       std::vector<float> out(q.size()), naive(q.size());
       std::vector<double> oracle(q.size());
       cache.attend(layer, q.data(), out.data());
@@ -94,7 +96,9 @@ class Feeder {
   }
 
  private:
-  std::size_t heads() const { return static_cast<std::size_t>(s_.shape.n_layers) * s_.shape.n_kv_heads; }
+  std::size_t heads() const {
+    return static_cast<std::size_t>(s_.shape.n_layers) * s_.shape.n_kv_heads;
+  }
   // The same side by the rule's own words: everything coded in one go from the rows kept here.
   attention::SideView side(const quant::HeadCoder* coder, const std::vector<float>& rows, bool key,
                            std::size_t n_sinks, std::vector<std::uint8_t>& stream) const {
@@ -139,7 +143,8 @@ TEST(CodedCache, DenseIsExact) { run({kShape, {.recent = 0, .sinks = 0}, {}, {}}
 TEST(CodedCache, VectorCodesBothFlushRules) {
   for (const Flush flush : {Flush::block, Flush::sliding})
     for (const int sinks : {0, 4}) {
-      Layout layout{kShape, {.recent = 64, .sinks = sinks, .key_flush = flush, .value_flush = flush}, {}, {}};
+      Layout layout{
+          kShape, {.recent = 64, .sinks = sinks, .key_flush = flush, .value_flush = flush}, {}, {}};
       for (int i = 0; i < 4; ++i) {
         layout.key.push_back(std::make_unique<testing::FakeVectorCoder>(
             32, 4, 5, i % 2 == 0, i, testing::affine_transform(32, i)));
@@ -151,8 +156,11 @@ TEST(CodedCache, VectorCodesBothFlushRules) {
 }
 
 TEST(CodedCache, KiviKeysByBlocksValuesSliding) {
-  Layout layout{kShape,
-              {.recent = 64, .sinks = 0, .key_flush = Flush::block, .value_flush = Flush::sliding}, {}, {}};
+  Layout layout{
+      kShape,
+      {.recent = 64, .sinks = 0, .key_flush = Flush::block, .value_flush = Flush::sliding},
+      {},
+      {}};
   for (int i = 0; i < 4; ++i) {
     layout.key.push_back(
         std::make_unique<quant::IntegerCode>(32, nullptr, quant::GroupAxis::channel, 2, 32));
@@ -198,7 +206,8 @@ TEST(CodedCache, BytesAreTheCodersBytes) {
   EXPECT_EQ(feeder.cache.payload_bytes(),
             4 * (layout.key[0]->stream_bytes(coded) + layout.value[0]->stream_bytes(coded)));
   EXPECT_EQ(feeder.cache.window_bytes(), 2 * 4 * exact * 32 * sizeof(float));
-  EXPECT_GE(feeder.cache.allocated_bytes(), feeder.cache.payload_bytes() + feeder.cache.window_bytes());
+  EXPECT_GE(feeder.cache.allocated_bytes(),
+            feeder.cache.payload_bytes() + feeder.cache.window_bytes());
 }
 
 TEST(CodedCache, SameBytesForAnyNumberOfThreads) {
@@ -219,7 +228,8 @@ TEST(CodedCache, SameBytesForAnyNumberOfThreads) {
     feeder.cache.attend(0, q.data(), outs.back().data());
   }
   omp_set_num_threads(before);
-  for (const auto& out : outs) EXPECT_EQ(std::memcmp(out.data(), outs[0].data(), out.size() * 4), 0);
+  for (const auto& out : outs)
+    EXPECT_EQ(std::memcmp(out.data(), outs[0].data(), out.size() * 4), 0);
 }
 
 TEST(CodedCache, RefusesWhatDoesNotFit) {

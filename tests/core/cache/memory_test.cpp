@@ -62,7 +62,8 @@ TEST(Memory, ACodedCacheStaysSmall) {
                              std::vector<const quant::HeadCoder*>(kHeads, &coder)};
     {  // the buffers that each thread keeps
       CodedCache warm({1, 4 * kHeads, kHeads, kDim},
-                      {.recent = 128, .sinks = 4, .key_flush = flush, .value_flush = flush}, coders);
+                      {.recent = 128, .sinks = 4, .key_flush = flush, .value_flush = flush},
+                      coders);
       warm.append(0, prompt.data(), prompt.data(), kPrompt, kPrompt * kDim);
       warm.attend(0, q.data(), out.data());
     }
@@ -77,14 +78,17 @@ TEST(Memory, ACodedCacheStaysSmall) {
       cache.append(0, token.data(), token.data(), 1, kDim);
       if (cache.len(0) % 1000 == 0) cache.attend(0, q.data(), out.data());
     }
-    const std::int64_t coded = flush == codec::Flush::block ? (kTokens - 4) / 128 * 128 : kTokens - 4 - 128;
+    const std::int64_t coded =
+        flush == codec::Flush::block ? (kTokens - 4) / 128 * 128 : kTokens - 4 - 128;
     const auto stream = static_cast<std::int64_t>(coder.stream_bytes(coded));
     EXPECT_EQ(cache.payload_bytes(), static_cast<std::size_t>(4 * stream));
     const std::int64_t dense_side = kTokens * kDim * 4, window = 4 * 132 * kDim * 4;
     // Capacity: a quarter to spare on the streams, twice on the windows, and small change.
-    EXPECT_LE(cache.allocated_bytes(), static_cast<std::size_t>(4 * stream * 5 / 4 + 4 * window + 4096));
+    EXPECT_LE(cache.allocated_bytes(),
+              static_cast<std::size_t>(4 * stream * 5 / 4 + 4 * window + 4096));
     EXPECT_LE(live - before, 4 * stream * 5 / 4 + 4 * window + 16384);
-    // While one stream moves to a larger place, both are alive; each split leaves its partial result.
+    // While one stream moves to a larger place, both are alive; each split leaves its partial
+    // result.
     EXPECT_LE(peak - before, 4 * stream * 5 / 4 + stream + 4 * window + 300000);
     EXPECT_LT(largest, dense_side / 8) << "something as large as a part of the dense cache";
     for (const float x : out) EXPECT_TRUE(std::isfinite(x));

@@ -84,13 +84,14 @@ void expect_same(const SideCache& a, const SideCache& b) {
   ASSERT_EQ(a.payload_bytes(), b.payload_bytes());
   ASSERT_EQ(a.window_bytes(), b.window_bytes());
   EXPECT_TRUE(std::equal(x.stream, x.stream + a.payload_bytes(), y.stream));
-  const std::size_t rows = a.window_bytes() / sizeof(float), sinks = std::min<std::size_t>(a.len(), 5) * kDim;
+  const std::size_t rows = a.window_bytes() / sizeof(float),
+                    sinks = std::min<std::size_t>(a.len(), 5) * kDim;
   EXPECT_TRUE(std::equal(x.sinks, x.sinks + sinks, y.sinks));
   EXPECT_TRUE(std::equal(x.recent, x.recent + (rows - sinks), y.recent));
 }
 
-// Any cutting of the same tokens gives the same bytes; whole groups stay whole groups (keys coded one
-// token at a time would each be their own minimum and maximum: exact, but billed as coded).
+// Any cutting of the same tokens gives the same bytes; whole groups stay whole groups (keys coded
+// one token at a time would each be their own minimum and maximum: exact, but billed as coded).
 TEST(SideCache, PiecesDoNotMatter) {
   const FakeVectorCoder vectors(kDim, 2, 4, true, 1);
   const FakeGroupCoder groups(kDim, 16);
@@ -105,9 +106,10 @@ TEST(SideCache, PiecesDoNotMatter) {
         for (const std::size_t piece : {1u, 7u, 64u, 250u}) {
           SideCache pieces(coder, kDim, 5, recent, flush);
           for (std::size_t t = 0; t < 301; t += piece) {
-            auto rows = std::vector<float>(all.begin() + static_cast<std::ptrdiff_t>(t * kDim),
-                                           all.begin() + static_cast<std::ptrdiff_t>(
-                                                             std::min<std::size_t>(301, t + piece) * kDim));
+            auto rows = std::vector<float>(
+                all.begin() + static_cast<std::ptrdiff_t>(t * kDim),
+                all.begin() +
+                    static_cast<std::ptrdiff_t>(std::min<std::size_t>(301, t + piece) * kDim));
             pieces.append(rows.data(), rows.size() / kDim);
           }
           expect_same(whole, pieces);

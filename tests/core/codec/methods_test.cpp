@@ -139,7 +139,9 @@ TEST_P(EveryMethod, ReadsAndRunsAtHeadDim128) {
     coder->decode(one.data(), 0, whole, decoded.data());
     coder->reconstruct(rows.data(), whole, made.data());
     EXPECT_EQ(decoded, made);
-    EXPECT_LT(reconstruction_error(*coder, rows.data(), whole).relative(), 1.0);
+    // One bit between a group's extremes is worse than zero everywhere (about 2.7 for a normal group of 64).
+    const double bound = coder->payload_bits() == 1.0 && !coder->vector_view() ? 4.0 : 1.0;
+    EXPECT_LT(reconstruction_error(*coder, rows.data(), whole).relative(), bound);
   }
 
   // The accountant equals the bytes that a cache of this many tokens holds.

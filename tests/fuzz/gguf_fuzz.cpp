@@ -1,0 +1,7 @@
+// libFuzzer target; what one input does: text_targets.h. Corpus: corpus/gguf.
+#include "tests/fuzz/text_targets.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  vi::fuzz::gguf({data, size});
+  return 0;
+}

@@ -1,0 +1,7 @@
+// libFuzzer target; what one input does: core_targets.h. Corpus: corpus/yaml.
+#include "tests/fuzz/core_targets.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  vi::fuzz::yaml({data, size});
+  return 0;
+}
