@@ -145,7 +145,7 @@ TEST(Tasks, BadYamlIsNamedWithItsPlace) {
     std::string text, expected;
   } cases[] = {
       {std::string(kYaml) + "metrc: qa_f1\n",
-       "t.yaml:7:8: unknown key 'metrc' (did you mean 'metric'?)"},
+       "t.yaml:7:1: unknown key 'metrc' (did you mean 'metric'?)"},
       {"version: x\n", "t.yaml:1:10: expected a whole number"},
       {std::string(kYaml) + "metric: qa_f2\n", "given twice"},
       {"version: 1\nfile: t.jsonl\nlanguage: en\nprompt: \"{context}\"\nmax_new_tokens: 8\nmetric: "

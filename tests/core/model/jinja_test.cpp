@@ -89,7 +89,7 @@ TEST(ChatTemplate, MessagesAndOptions) {
   const ChatTemplate chat(read_file(fixture("chat/qwen3.jinja")), "t");
   ChatOptions options;
   options.variables["enable_thinking"] = false;
-  EXPECT_EQ(chat.render({{"system", "S"}, {"user", "U"}}, options),
+  EXPECT_EQ(chat.render(std::vector<ChatMessage>{{"system", "S"}, {"user", "U"}}, options),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
 }
 
