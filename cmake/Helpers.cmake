@@ -26,7 +26,7 @@ function(vi_test path)
     SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\].*0 tests ran")
 endfunction()
 
-# vi_fuzzer(gguf DEPS vi_model_text): tests/fuzz/<name>_fuzz.cpp with libFuzzer, only under VI_FUZZ (clang).
+# vi_fuzzer(gguf DEPS vi_weights): tests/fuzz/<name>_fuzz.cpp with libFuzzer, only under VI_FUZZ (clang).
 function(vi_fuzzer name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   if(VI_FUZZ)

@@ -11,8 +11,8 @@
 
 #include "core/cache/kv_cache.h"
 #include "core/codec/codec.h"
-#include "core/model/decoder.h"
-#include "core/model/sampler.h"
+#include "core/decoder/decoder.h"
+#include "core/decoder/sampler.h"
 
 namespace vi::eval {
 

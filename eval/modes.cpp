@@ -6,7 +6,7 @@
 #include "core/codec/window.h"
 #include "core/common/error.h"
 #include "core/common/interrupt.h"
-#include "core/model/decoder_kernels.h"
+#include "core/decoder/decoder_kernels.h"
 
 namespace vi::eval {
 namespace {

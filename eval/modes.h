@@ -9,7 +9,7 @@
 
 #include "core/cache/kv_cache.h"
 #include "core/codec/codec.h"
-#include "core/model/attention_hook.h"
+#include "core/decoder/attention_hook.h"
 
 namespace vi::eval {
 

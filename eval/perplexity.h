@@ -11,7 +11,7 @@
 
 #include "core/codec/codec.h"
 #include "core/config/options.h"
-#include "core/model/decoder.h"
+#include "core/decoder/decoder.h"
 
 namespace vi::eval {
 

@@ -6,7 +6,7 @@
 #include <iterator>
 
 #include "core/common/file.h"
-#include "core/model/decoder.h"
+#include "core/decoder/decoder.h"
 #include "core/model/load.h"
 #include "eval/modes.h"
 #include "eval/predictions.h"
@@ -25,8 +25,12 @@ std::vector<std::int32_t> parse_ids(std::string_view text, const char* option) {
     text.remove_prefix(skip);
     std::int32_t id = 0;
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), id);
-    const bool whole = code == std::errc{} && (end == text.data() + text.size() || std::string_view(", \t\n]").find(*end) != std::string_view::npos);
-    if (!whole || id < 0) fail<ConfigError>("{}: expected token ids like \"1,2,3\", not '{}'", option, text.substr(0, 24));
+    const bool whole =
+        code == std::errc{} && (end == text.data() + text.size() ||
+                                std::string_view(", \t\n]").find(*end) != std::string_view::npos);
+    if (!whole || id < 0)
+      fail<ConfigError>("{}: expected token ids like \"1,2,3\", not '{}'", option,
+                        text.substr(0, 24));
     ids.push_back(id);
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
   }
@@ -40,8 +44,10 @@ std::string read_text(const std::string& file) {
 
 }  // namespace
 
-int tokenize_command(const std::string& name, const std::string& text_file, bool chat, bool decode, const std::string& ids) {
-  if (text_file.empty() && ids.empty()) fail<ConfigError>("tokenize: --text-file is required{}", decode ? " (or --ids)" : "");
+int tokenize_command(const std::string& name, const std::string& text_file, bool chat, bool decode,
+                     const std::string& ids) {
+  if (text_file.empty() && ids.empty())
+    fail<ConfigError>("tokenize: --text-file is required{}", decode ? " (or --ids)" : "");
   if (!ids.empty() && !decode) fail<ConfigError>("tokenize: --ids goes with --decode");
   const model::Model model = model::open_model(load_model_spec(name).path);
   if (decode) {
@@ -51,14 +57,17 @@ int tokenize_command(const std::string& name, const std::string& text_file, bool
     } else {
       const Json json = parse_json(read_text(text_file), text_file);
       const Json& values = json.is_object() && json.contains("ids") ? json.at("ids") : json;
-      if (!values.is_array()) fail<ContractError>("{}: expected {{\"ids\":[...]}} or a list of ids", text_file);
+      if (!values.is_array())
+        fail<ContractError>("{}: expected {{\"ids\":[...]}} or a list of ids", text_file);
       for (const Json& value : values) {
-        if (!value.is_number_integer()) fail<ContractError>("{}: expected whole numbers as ids", text_file);
+        if (!value.is_number_integer())
+          fail<ContractError>("{}: expected whole numbers as ids", text_file);
         list.push_back(value.get<std::int32_t>());
       }
     }
     const std::string text = model.tokenizer->decode(list);
-    std::printf("%s\n", Json{{"text", text}}.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+    std::printf("%s\n",
+                Json{{"text", text}}.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
     return 0;
   }
   std::string text;
@@ -68,18 +77,22 @@ int tokenize_command(const std::string& name, const std::string& text_file, bool
     std::printf("%s\n", Json{{"ids", model.tokenizer->encode(text)}}.dump().c_str());
   } catch (const ContractError& error) {
     const std::string what = error.what();
-    fail<ContractError>("{}{}", what.starts_with("text: ") ? text_file + ": " : "", what.starts_with("text: ") ? what.substr(6) : what);
+    fail<ContractError>("{}{}", what.starts_with("text: ") ? text_file + ": " : "",
+                        what.starts_with("text: ") ? what.substr(6) : what);
   }
   return 0;
 }
 
-int logits_command(const std::string& name, const std::string& ids_text, int top, const std::string& device) {
-  if (device == "cuda") fail<CudaError>("--device cuda: the decoder of this version runs on the CPU");
+int logits_command(const std::string& name, const std::string& ids_text, int top,
+                   const std::string& device) {
+  if (device == "cuda")
+    fail<CudaError>("--device cuda: the decoder of this version runs on the CPU");
   const std::vector<std::int32_t> ids = parse_ids(ids_text, "--ids");
   if (ids.empty()) fail<ConfigError>("--ids: expected at least one token id");
   const model::Model model = model::open_model(load_model_spec(name).path);
   for (const std::int32_t id : ids)
-    if (id >= model.config.vocab) fail<ConfigError>("--ids: {} is outside the vocabulary of {} tokens", id, model.config.vocab);
+    if (id >= model.config.vocab)
+      fail<ConfigError>("--ids: {} is outside the vocabulary of {} tokens", id, model.config.vocab);
   const model::Decoder decoder(model.config, *model.weights);
   eval::ExactAttention attention;
   const at::Tensor hidden = decoder.forward(ids, 0, attention);
@@ -89,9 +102,12 @@ int logits_command(const std::string& name, const std::string& ids_text, int top
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
   const auto count = std::min<std::size_t>(order.size(), static_cast<std::size_t>(top));
   std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(),
-                    [&](std::int32_t a, std::int32_t b) { return data[a] != data[b] ? data[a] > data[b] : a < b; });
+                    [&](std::int32_t a, std::int32_t b) {
+                      return data[a] != data[b] ? data[a] > data[b] : a < b;
+                    });
   Json list = Json::array();
-  for (std::size_t i = 0; i < count; ++i) list.push_back({{"id", order[i]}, {"logit", data[order[i]]}});
+  for (std::size_t i = 0; i < count; ++i)
+    list.push_back({{"id", order[i]}, {"logit", data[order[i]]}});
   std::printf("%s\n", Json{{"top", list}}.dump().c_str());
   return 0;
 }
@@ -105,7 +121,8 @@ int score_command(const std::string& task, const std::string& cases) {
     bad = eval::score_cases(library.task(task), cases, std::cout);
   }
   std::cout.flush();
-  if (bad > 0) fail<ContractError>("{}: {} lines could not be scored (their \"error\" says why)", cases, bad);
+  if (bad > 0)
+    fail<ContractError>("{}: {} lines could not be scored (their \"error\" says why)", cases, bad);
   return 0;
 }
 

@@ -11,7 +11,7 @@
 
 #include "core/common/hash.h"
 #include "core/common/simd.h"
-#include "core/model/decoder.h"
+#include "core/decoder/decoder.h"
 #include "core/model/load.h"
 #include "eval/task.h"
 #include "pipeline/paths.h"
@@ -21,10 +21,12 @@ namespace fs = std::filesystem;
 
 Session::Session(Plan plan, Device device, TerminalProgress& progress)
     : plan_(std::move(plan)), device_(device), progress_(progress) {
-  for (const Method& method : plan_.methods) codec::check_against_model(method.codec, model().config.head_dim, method.mark);
+  for (const Method& method : plan_.methods)
+    codec::check_against_model(method.codec, model().config.head_dim, method.mark);
   if (leak() && !plan_.experiment.calibration.allow_leak)
-    fail<ConfigError>("calibration: a file is also evaluated on (same content); give another text, or say "
-                      "calibration: {{allow_leak: true}} and every result line will record it");
+    fail<ConfigError>(
+        "calibration: a file is also evaluated on (same content); give another text, or say "
+        "calibration: {{allow_leak: true}} and every result line will record it");
 }
 
 Session::~Session() = default;
@@ -37,7 +39,9 @@ const eval::TaskLibrary& Session::tasks() const {
 std::string Session::simd() const { return std::string(simd_name(best_simd())); }
 
 Json Session::compute_fields() const {
-  return Json{{"device", config::to_string(device_)}, {"dtype", config::to_string(plan_.model.dtype)}, {"simd", simd()}};
+  return Json{{"device", config::to_string(device_)},
+              {"dtype", config::to_string(plan_.model.dtype)},
+              {"simd", simd()}};
 }
 
 std::string Session::machine() const {
@@ -46,19 +50,22 @@ std::string Session::machine() const {
   while (std::getline(info, line))
     if (line.starts_with("model name")) {
       const std::size_t colon = line.find(':');
-      return fmt::format("{}, {} threads", line.substr(std::min(colon + 2, line.size())), std::thread::hardware_concurrency());
+      return fmt::format("{}, {} threads", line.substr(std::min(colon + 2, line.size())),
+                         std::thread::hardware_concurrency());
     }
   return "unknown";
 }
 
-std::string Session::device_name() const { return fmt::format("{} ({})", config::to_string(device_), simd()); }
+std::string Session::device_name() const {
+  return fmt::format("{} ({})", config::to_string(device_), simd());
+}
 
 const std::string& Session::weights_sha256() {
   if (weights_sha256_.empty()) {
     weights_sha256_ = model().weights->sha256();
     if (!plan_.model.sha256.empty() && plan_.model.sha256 != weights_sha256_)
-      fail<ContractError>("{}: the weights' sha256 is {}, the model's YAML expects {}", plan_.model.path, weights_sha256_,
-                          plan_.model.sha256);
+      fail<ContractError>("{}: the weights' sha256 is {}, the model's YAML expects {}",
+                          plan_.model.path, weights_sha256_, plan_.model.sha256);
   }
   return weights_sha256_;
 }
@@ -66,16 +73,20 @@ const std::string& Session::weights_sha256() {
 std::string Session::model_sha256() {
   std::string all = weights_sha256();
   if (fs::is_directory(plan_.model.path))
-    for (const char* name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
-      if (const fs::path file = fs::path(plan_.model.path) / name; fs::exists(file)) all += fmt::format(" {} {}", name, file_sha256(file.string()));
+    for (const char* name : {"config.json", "generation_config.json", "tokenizer.json",
+                             "tokenizer_config.json", "chat_template.jinja"})
+      if (const fs::path file = fs::path(plan_.model.path) / name; fs::exists(file))
+        all += fmt::format(" {} {}", name, file_sha256(file.string()));
   return all.size() == 64 ? all : sha256_hex(all);
 }
 
 std::int64_t Session::weights_bytes() const {
   std::int64_t bytes = 0;
-  if (fs::is_regular_file(plan_.model.path)) return static_cast<std::int64_t>(fs::file_size(plan_.model.path));
+  if (fs::is_regular_file(plan_.model.path))
+    return static_cast<std::int64_t>(fs::file_size(plan_.model.path));
   for (const auto& entry : fs::directory_iterator(plan_.model.path))
-    if (entry.path().extension() == ".safetensors") bytes += static_cast<std::int64_t>(entry.file_size());
+    if (entry.path().extension() == ".safetensors")
+      bytes += static_cast<std::int64_t>(entry.file_size());
   return bytes;
 }
 
@@ -88,7 +99,8 @@ std::string Session::file_sha256(const std::string& path) {
 std::vector<std::string> Session::task_files(const TaskSpec& task) const {
   if (task.dir.empty()) return task.files;
   std::vector<std::string> files;
-  for (const eval::Task& one : tasks().expand(task.task)) files.push_back(eval::find_task_file(one, task.dir).string());
+  for (const eval::Task& one : tasks().expand(task.task))
+    files.push_back(eval::find_task_file(one, task.dir).string());
   return files;
 }
 
@@ -99,7 +111,8 @@ int Session::task_version(const TaskSpec& task) const {
 
 bool Session::leak() {
   std::set<std::string> calibration;
-  for (const std::string& file : plan_.experiment.calibration.files) calibration.insert(file_sha256(file));
+  for (const std::string& file : plan_.experiment.calibration.files)
+    calibration.insert(file_sha256(file));
   for (const TaskSpec& task : plan_.experiment.evaluate)
     for (const std::string& file : task_files(task))
       if (calibration.contains(file_sha256(file))) return true;
@@ -108,9 +121,10 @@ bool Session::leak() {
 
 std::string Session::git() const {
   if (!fs::exists(project_root() / ".git")) return "unknown";
-  const std::string command =
-      fmt::format("git -C '{}' describe --always --dirty --abbrev=12 2>/dev/null", project_root().string());
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(::popen(command.c_str(), "r"), ::pclose);
+  const std::string command = fmt::format(
+      "git -C '{}' describe --always --dirty --abbrev=12 2>/dev/null", project_root().string());
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(::popen(command.c_str(), "r"),
+                                                             ::pclose);
   char text[128] = {};
   if (!pipe || !std::fgets(text, sizeof text, pipe.get())) return "unknown";
   std::string commit(text);

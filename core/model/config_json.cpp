@@ -3,16 +3,17 @@
 #include <cmath>
 
 #include "core/common/error.h"
+#include "core/common/strict_json.h"
+#include "core/common/utf8.h"
 #include "core/model/config_checks.h"
-#include "core/model/strict_json.h"
-#include "core/model/utf8.h"
 
 namespace vi::model {
 namespace {
 
 std::int64_t integer(const JsonView& json, const char* key, std::int64_t least, std::int64_t most) {
   const std::int64_t value = json.at(key).integer();
-  if (value < least || value > most) json.at(key).reject(fmt::format("{}..{}, got {}", least, most, value));
+  if (value < least || value > most)
+    json.at(key).reject(fmt::format("{}..{}, got {}", least, most, value));
   return value;
 }
 
@@ -39,11 +40,16 @@ RopeConfig read_rope(const JsonView& config, std::int64_t max_position) {
   const char* kind_key = scaling.has("rope_type") ? "rope_type" : "type";
   const std::string kind = scaling.string(kind_key, "default");
   if (kind == "default") return rope;
-  if (kind == "linear") rope.scaling = RopeScalingKind::linear;
-  else if (kind == "llama3") rope.scaling = RopeScalingKind::llama3;
-  else if (kind == "dynamic") rope.scaling = RopeScalingKind::dynamic;
-  else if (kind == "yarn") rope.scaling = RopeScalingKind::yarn;
-  else scaling.at(kind_key).reject("default, linear, llama3, dynamic or yarn, got " + printable(kind));
+  if (kind == "linear")
+    rope.scaling = RopeScalingKind::linear;
+  else if (kind == "llama3")
+    rope.scaling = RopeScalingKind::llama3;
+  else if (kind == "dynamic")
+    rope.scaling = RopeScalingKind::dynamic;
+  else if (kind == "yarn")
+    rope.scaling = RopeScalingKind::yarn;
+  else
+    scaling.at(kind_key).reject("default, linear, llama3, dynamic or yarn, got " + printable(kind));
   scaling.at("factor");
   rope.factor = real(scaling, "factor", 1e-3, 1e6, 1.0);
   // `dynamic` counts from max_position_embeddings whatever else is there, as transformers does.
@@ -89,12 +95,14 @@ std::vector<std::int32_t> read_ids(const JsonView& json, const char* key) {
 
 }  // namespace
 
-ModelConfig model_config_from_json(const nlohmann::json& config_json, const nlohmann::json& generation_config,
+ModelConfig model_config_from_json(const nlohmann::json& config_json,
+                                   const nlohmann::json& generation_config,
                                    std::string_view place) {
   const JsonView json = JsonView(config_json, std::string(place)).object();
   ModelConfig c;
   c.architecture = json.at("model_type").string();
-  const Architecture& flags = find_architecture(c.architecture, std::string(place) + ": model_type");
+  const Architecture& flags =
+      find_architecture(c.architecture, std::string(place) + ": model_type");
   c.name = json.string("_name_or_path", "");
   c.hidden = integer(json, "hidden_size", 1, kMaxWidth);
   c.ffn = integer(json, "intermediate_size", 1, kMaxWidth);
@@ -102,8 +110,8 @@ ModelConfig model_config_from_json(const nlohmann::json& config_json, const nloh
   c.n_layers = static_cast<int>(integer(json, "num_hidden_layers", 1, kMaxLayers));
   c.n_q_heads = static_cast<int>(integer(json, "num_attention_heads", 1, kMaxHeads));
   c.n_kv_heads = static_cast<int>(integer(json, "num_key_value_heads", 1, kMaxHeads, c.n_q_heads));
-  c.head_dim = static_cast<int>(integer(json, "head_dim", 2, kMaxHeadDim,
-                                        std::max<std::int64_t>(c.hidden / c.n_q_heads, 2)));
+  c.head_dim = static_cast<int>(
+      integer(json, "head_dim", 2, kMaxHeadDim, std::max<std::int64_t>(c.hidden / c.n_q_heads, 2)));
   c.rms_eps = real(json, "rms_norm_eps", 0.0, 1.0, 1e-6);
   c.max_position = integer(json, "max_position_embeddings", 1, kMaxPosition);
   c.rope = read_rope(json, c.max_position);
@@ -126,7 +134,8 @@ ModelConfig model_config_from_json(const nlohmann::json& config_json, const nloh
   if (!bos.empty()) c.bos_id = bos[0];
   c.eos_ids = read_ids(json, "eos_token_id");
   if (!generation_config.is_null()) {
-    const JsonView generation = JsonView(generation_config, std::string(place) + ": generation_config.json").object();
+    const JsonView generation =
+        JsonView(generation_config, std::string(place) + ": generation_config.json").object();
     if (generation.has("eos_token_id")) c.eos_ids = read_ids(generation, "eos_token_id");
   }
   check_config(c, place);

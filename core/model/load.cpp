@@ -2,10 +2,10 @@
 
 #include "core/common/error.h"
 #include "core/common/file.h"
-#include "core/model/gguf.h"
-#include "core/model/safetensors.h"
-#include "core/model/strict_json.h"
-#include "core/model/utf8.h"
+#include "core/common/strict_json.h"
+#include "core/common/utf8.h"
+#include "core/weights/gguf.h"
+#include "core/weights/safetensors.h"
 
 namespace vi::model {
 namespace {
@@ -16,8 +16,9 @@ nlohmann::json read_if_there(const std::filesystem::path& file) {
 
 void check_fit(const Model& model) {
   if (model.tokenizer->vocab_size() > model.config.vocab)
-    fail<ContractError>("{}: expected a tokenizer of at most {} ids (the rows of the embedding), got {}",
-                        model.path.string(), model.config.vocab, model.tokenizer->vocab_size());
+    fail<ContractError>(
+        "{}: expected a tokenizer of at most {} ids (the rows of the embedding), got {}",
+        model.path.string(), model.config.vocab, model.tokenizer->vocab_size());
 }
 
 std::string text_of(const Tokenizer& tokenizer, std::optional<std::int32_t> id) {
@@ -59,10 +60,11 @@ Model open_folder(const std::filesystem::path& path) {
   Model model;
   model.path = path;
   const std::filesystem::path config = path / "config.json";
-  model.config =
-      model_config_from_json(read_strict_json(config), read_if_there(path / "generation_config.json"), config.string());
+  model.config = model_config_from_json(
+      read_strict_json(config), read_if_there(path / "generation_config.json"), config.string());
   model.weights = std::make_shared<SafetensorsFile>(path);
-  const auto tokenizer = std::make_shared<Tokenizer>(Tokenizer::from_json_file(path / "tokenizer.json"));
+  const auto tokenizer =
+      std::make_shared<Tokenizer>(Tokenizer::from_json_file(path / "tokenizer.json"));
   const std::filesystem::path settings_file = path / "tokenizer_config.json";
   const nlohmann::json settings = read_if_there(settings_file);
   if (!settings.is_null()) {
@@ -71,8 +73,11 @@ Model open_folder(const std::filesystem::path& path) {
     model.bos_token = special_token(view, "bos_token");
     model.eos_token = special_token(view, "eos_token");
   }
-  if (std::filesystem::exists(path / "chat_template.jinja")) model.chat_template = read_file(path / "chat_template.jinja");
-  const auto id = [&](const std::string& token) { return token.empty() ? std::nullopt : tokenizer->token_id(token); };
+  if (std::filesystem::exists(path / "chat_template.jinja"))
+    model.chat_template = read_file(path / "chat_template.jinja");
+  const auto id = [&](const std::string& token) {
+    return token.empty() ? std::nullopt : tokenizer->token_id(token);
+  };
   tokenizer->set_bos_eos(id(model.bos_token), id(model.eos_token));
   model.tokenizer = tokenizer;
   check_fit(model);
@@ -81,7 +86,8 @@ Model open_folder(const std::filesystem::path& path) {
 
 }  // namespace
 
-std::string Model::chat_prompt(const std::vector<ChatMessage>& messages, ChatOptions options) const {
+std::string Model::chat_prompt(const std::vector<ChatMessage>& messages,
+                               ChatOptions options) const {
   if (!has_chat_template())
     fail<ContractError>("{}: expected a chat template, the model has none", path.string());
   options.bos_token = bos_token;
@@ -92,7 +98,8 @@ std::string Model::chat_prompt(const std::vector<ChatMessage>& messages, ChatOpt
 Model open_model(const std::filesystem::path& path) {
   std::error_code code;
   if (!std::filesystem::exists(path, code))
-    fail<ContractError>("{}: expected a GGUF file or a Hugging Face folder, there is nothing", path.string());
+    fail<ContractError>("{}: expected a GGUF file or a Hugging Face folder, there is nothing",
+                        path.string());
   return std::filesystem::is_directory(path, code) ? open_folder(path) : open_gguf(path);
 }
 

@@ -4,13 +4,15 @@
 #include <cmath>
 
 #include "core/common/error.h"
+#include "core/common/utf8.h"
 #include "core/model/config_checks.h"
-#include "core/model/gguf.h"
-#include "core/model/utf8.h"
+#include "core/weights/architectures.h"
+#include "core/weights/gguf.h"
 
 namespace vi::model {
 
-std::int64_t in_range(std::int64_t value, std::int64_t least, std::int64_t most, std::string_view place) {
+std::int64_t in_range(std::int64_t value, std::int64_t least, std::int64_t most,
+                      std::string_view place) {
   if (value < least || value > most)
     fail<ContractError>("{}: expected {}..{}, got {}", place, least, most, value);
   return value;
@@ -34,15 +36,16 @@ void check_config(const ModelConfig& c, std::string_view place) {
     fail<ContractError>("{}: expected an even head_dim, got {}", place, c.head_dim);
   if (c.rope.scaling != RopeScalingKind::none && c.rope.scaling != RopeScalingKind::linear &&
       c.rope.freq_divisors.empty() && c.rope.original_max_position < 1)
-    fail<ContractError>("{}: expected original_max_position_embeddings of 1 or more for {} RoPE", place,
-                        rope_scaling_name(c.rope.scaling));
+    fail<ContractError>("{}: expected original_max_position_embeddings of 1 or more for {} RoPE",
+                        place, rope_scaling_name(c.rope.scaling));
   if (c.rope.scaling == RopeScalingKind::llama3 && c.rope.freq_divisors.empty() &&
       !(c.rope.high_freq_factor > c.rope.low_freq_factor))
     fail<ContractError>("{}: expected high_freq_factor above low_freq_factor, got {} and {}", place,
                         c.rope.high_freq_factor, c.rope.low_freq_factor);
   const auto check_id = [&](std::int32_t id, const char* what) {
     if (id < 0 || id >= c.vocab)
-      fail<ContractError>("{}: expected {} below the vocabulary's {}, got {}", place, what, c.vocab, id);
+      fail<ContractError>("{}: expected {} below the vocabulary's {}, got {}", place, what, c.vocab,
+                          id);
   };
   if (c.bos_id != -1) check_id(c.bos_id, "a BOS id");
   for (const std::int32_t id : c.eos_ids) check_id(id, "EOS ids");
@@ -58,7 +61,8 @@ ModelConfig model_config_from_gguf(const GgufFile& file) {
     const std::int64_t value = fallback >= 0 ? file.get_int(key, fallback) : file.get_int(key);
     return in_range(value, least, most, path + ": key " + key);
   };
-  const auto real = [&](const std::string& suffix, double least, double most, double fallback = -1) {
+  const auto real = [&](const std::string& suffix, double least, double most,
+                        double fallback = -1) {
     const std::string key = arch + "." + suffix;
     const double value = fallback >= 0 ? file.get_double(key, fallback) : file.get_double(key);
     return in_range(value, least, most, path + ": key " + key);
@@ -72,13 +76,14 @@ ModelConfig model_config_from_gguf(const GgufFile& file) {
   c.n_layers = static_cast<int>(integer("block_count", 1, kMaxLayers));
   c.n_q_heads = static_cast<int>(integer("attention.head_count", 1, kMaxHeads));
   c.n_kv_heads = static_cast<int>(integer("attention.head_count_kv", 1, kMaxHeads, c.n_q_heads));
-  c.head_dim = static_cast<int>(
-      integer("attention.key_length", 2, kMaxHeadDim, std::max<std::int64_t>(c.hidden / c.n_q_heads, 2)));
+  c.head_dim = static_cast<int>(integer("attention.key_length", 2, kMaxHeadDim,
+                                        std::max<std::int64_t>(c.hidden / c.n_q_heads, 2)));
   if (integer("attention.value_length", 2, kMaxHeadDim, c.head_dim) != c.head_dim)
-    fail<ContractError>("{}: key {}.attention.value_length: expected the key's {}", path, arch, c.head_dim);
-  if (integer("rope.dimension_count", 1, kMaxHeadDim, c.head_dim) != c.head_dim)
-    fail<ContractError>("{}: key {}.rope.dimension_count: expected head_dim {} (no partial RoPE)", path, arch,
+    fail<ContractError>("{}: key {}.attention.value_length: expected the key's {}", path, arch,
                         c.head_dim);
+  if (integer("rope.dimension_count", 1, kMaxHeadDim, c.head_dim) != c.head_dim)
+    fail<ContractError>("{}: key {}.rope.dimension_count: expected head_dim {} (no partial RoPE)",
+                        path, arch, c.head_dim);
   if (integer("expert_count", 0, 1 << 20, 0) != 0)
     fail<ContractError>("{}: key {}.expert_count: expected a dense model (0)", path, arch);
   c.rms_eps = real("attention.layer_norm_rms_epsilon", 0.0, 1.0);
@@ -99,8 +104,8 @@ ModelConfig model_config_from_gguf(const GgufFile& file) {
     rope.scaling = kind == "linear" ? RopeScalingKind::linear : RopeScalingKind::yarn;
     rope.factor = real("rope.scaling.factor", 1e-3, 1e6);
   } else if (kind != "none") {
-    fail<ContractError>("{}: key {}.rope.scaling.type: expected none, linear or yarn, got {}", path, arch,
-                        printable(kind));
+    fail<ContractError>("{}: key {}.rope.scaling.type: expected none, linear or yarn, got {}", path,
+                        arch, printable(kind));
   }
   if (rope.scaling == RopeScalingKind::yarn) {
     rope.original_max_position = integer("rope.scaling.original_context_length", 1, kMaxPosition);

@@ -1,5 +1,5 @@
-// What a decoder must know about a model, read from GGUF metadata or config.json. Architectures are rows
-// of a table of flags (architectures()); a model outside the table is refused, never guessed at.
+// What a decoder must know about a model, read from GGUF metadata or config.json. Architectures are rows of a
+// table of flags (core/weights/architectures.h).
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -54,16 +54,6 @@ struct ModelConfig {
 
   int gqa_group() const { return n_q_heads / n_kv_heads; }
 };
-
-struct Architecture {
-  std::string_view name;        // GGUF's general.architecture and config.json's model_type
-  bool qkv_bias;                // always there (llama has it by config.json's attention_bias)
-  bool qk_norm;
-  bool interleaved_rope_rows;   // its GGUF files permute the rows of attn_q and attn_k
-};
-std::span<const Architecture> architectures();
-// ContractError "<place>: expected one of ..." if there is none.
-const Architecture& find_architecture(std::string_view name, std::string_view place);
 
 ModelConfig model_config_from_gguf(const GgufFile& file);
 // `config` is config.json; `generation_config` may be null (its eos_token_id list wins). `place`: the

@@ -1,6 +1,6 @@
-// dump: run the model over calibration text with exact attention and keep a sample of post-RoPE keys, values
-// and queries in kv_samples.h5. Memory is bounded by one sequence and the drawn token ids, whatever the
-// text's length: sequences are drawn by a reservoir while the text streams by.
+// dump: run the model over calibration text with exact attention and keep a sample of post-RoPE
+// keys, values and queries in kv_samples.h5. Memory is bounded by one sequence and the drawn token
+// ids, whatever the text's length: sequences are drawn by a reservoir while the text streams by.
 #include <algorithm>
 #include <cstring>
 
@@ -8,9 +8,9 @@
 #include "core/common/half.h"
 #include "core/common/interrupt.h"
 #include "core/common/rng.h"
-#include "eval/modes.h"
-#include "core/model/decoder.h"
+#include "core/decoder/decoder.h"
 #include "core/model/load.h"
+#include "eval/modes.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"
@@ -24,8 +24,8 @@ struct Sequence {
   std::vector<std::int32_t> ids;
 };
 
-// Cuts documents into sequences of seq_len tokens (a rest of at least half of that counts too) and keeps a
-// uniform sample of them.
+// Cuts documents into sequences of seq_len tokens (a rest of at least half of that counts too) and
+// keeps a uniform sample of them.
 class Reservoir {
  public:
   explicit Reservoir(const CalibrationSpec& spec) : spec_(spec), rng_(spec.seed) {}
@@ -41,7 +41,8 @@ class Reservoir {
     ++doc_;
   }
   std::vector<Sequence> take() {
-    std::sort(kept_.begin(), kept_.end(), [](const Sequence& a, const Sequence& b) { return a.ordinal < b.ordinal; });
+    std::sort(kept_.begin(), kept_.end(),
+              [](const Sequence& a, const Sequence& b) { return a.ordinal < b.ordinal; });
     return std::move(kept_);
   }
 
@@ -51,7 +52,8 @@ class Reservoir {
     open_.clear();
     if (static_cast<int>(kept_.size()) < spec_.sequences) {
       kept_.push_back(std::move(sequence));
-    } else if (const std::uint64_t slot = rng_.below(static_cast<std::uint64_t>(seen_)); slot < kept_.size()) {
+    } else if (const std::uint64_t slot = rng_.below(static_cast<std::uint64_t>(seen_));
+               slot < kept_.size()) {
       kept_[slot] = std::move(sequence);
     }
   }
@@ -87,8 +89,9 @@ std::vector<Sequence> draw_sequences(Session& session) {
   }
   std::vector<Sequence> sequences = reservoir.take();
   if (sequences.empty())
-    fail<ContractError>("{}: too short: expected at least {} tokens in one document (calibration: seq_len {})",
-                        spec.files.front(), spec.seq_len / 2, spec.seq_len);
+    fail<ContractError>(
+        "{}: too short: expected at least {} tokens in one document (calibration: seq_len {})",
+        spec.files.front(), spec.seq_len / 2, spec.seq_len);
   return sequences;
 }
 
@@ -101,7 +104,8 @@ std::vector<std::int64_t> even_sample(std::int64_t total, std::int64_t n) {
 }
 
 // Rows `keep` of x [heads, n, dim] as halves [heads, keep.size(), dim].
-void append_rows(std::vector<std::uint16_t>& out, const at::Tensor& x, const std::vector<std::int64_t>& keep, int layer) {
+void append_rows(std::vector<std::uint16_t>& out, const at::Tensor& x,
+                 const std::vector<std::int64_t>& keep, int layer) {
   const at::Tensor rows = x.to(at::kFloat).contiguous();
   const std::int64_t heads = rows.size(0), n = rows.size(1), dim = rows.size(2);
   const float* data = rows.const_data_ptr<float>();
@@ -110,7 +114,9 @@ void append_rows(std::vector<std::uint16_t>& out, const at::Tensor& x, const std
       for (std::int64_t d = 0; d < dim; ++d) {
         const float value = data[(head * n + row) * dim + d];
         if (!(std::abs(value) <= 65504.0f))
-          fail<ContractError>("layer {}: the model made a key, value or query of {}, which does not fit a half", layer, value);
+          fail<ContractError>(
+              "layer {}: the model made a key, value or query of {}, which does not fit a half",
+              layer, value);
         out.push_back(float_to_half(value));
       }
 }
@@ -123,7 +129,8 @@ std::vector<std::string> run_dump(StageContext& context) {
   const model::ModelConfig& config = session.model().config;
   const std::vector<Sequence> sequences = draw_sequences(session);
   std::int64_t total = 0;
-  for (const Sequence& sequence : sequences) total += static_cast<std::int64_t>(sequence.ids.size());
+  for (const Sequence& sequence : sequences)
+    total += static_cast<std::int64_t>(sequence.ids.size());
   const std::vector<std::int64_t> kept = even_sample(total, spec.tokens);
   const auto n_tokens = static_cast<std::int64_t>(kept.size());
   const std::vector<std::int64_t> probed = even_sample(total, spec.probes);
@@ -142,8 +149,10 @@ std::vector<std::string> run_dump(StageContext& context) {
   file.set_attr("/", "seed", static_cast<std::int64_t>(spec.seed));
   for (int layer = 0; layer < config.n_layers; ++layer) {
     for (const char* side : {"/key", "/value"})
-      file.create_dataset(layer_group(layer) + side, artifact::DType::f16, {config.n_kv_heads, n_tokens, config.head_dim});
-    file.create_dataset(layer_group(layer) + "/query", artifact::DType::f16, {config.n_q_heads, n_probe, config.head_dim});
+      file.create_dataset(layer_group(layer) + side, artifact::DType::f16,
+                          {config.n_kv_heads, n_tokens, config.head_dim});
+    file.create_dataset(layer_group(layer) + "/query", artifact::DType::f16,
+                        {config.n_q_heads, n_probe, config.head_dim});
   }
 
   std::vector<std::int32_t> position, doc, probe_position, probe_doc;
@@ -168,31 +177,39 @@ std::vector<std::string> run_dump(StageContext& context) {
       probe_position.push_back(static_cast<std::int32_t>(row));
       probe_doc.push_back(sequence.doc);
     }
-    const auto n = static_cast<std::int64_t>(rows.size()), p = static_cast<std::int64_t>(probes.size());
+    const auto n = static_cast<std::int64_t>(rows.size()),
+               p = static_cast<std::int64_t>(probes.size());
     // Per layer: key rows, value rows, query rows. One checkpoint a sequence.
     const std::string name = fmt::format("sequence_{:04}", s);
-    const std::size_t per_layer = static_cast<std::size_t>((2 * config.n_kv_heads * n + config.n_q_heads * p) * config.head_dim);
+    const std::size_t per_layer = static_cast<std::size_t>(
+        (2 * config.n_kv_heads * n + config.n_q_heads * p) * config.head_dim);
     std::vector<std::uint16_t> data;
     if (const auto saved = context.pending.load_checkpoint(name)) {
-      VI_CHECK(saved->size() == per_layer * 2 * static_cast<std::size_t>(config.n_layers), "checkpoint {} has a wrong size", name);
+      VI_CHECK(saved->size() == per_layer * 2 * static_cast<std::size_t>(config.n_layers),
+               "checkpoint {} has a wrong size", name);
       data.resize(saved->size() / 2);
       std::memcpy(data.data(), saved->data(), saved->size());
     } else {
       data.reserve(per_layer * static_cast<std::size_t>(config.n_layers));
-      eval::DumpAttention hook([&](int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-        append_rows(data, k, rows, layer);
-        append_rows(data, v, rows, layer);
-        append_rows(data, q, probes, layer);
-      });
+      eval::DumpAttention hook(
+          [&](int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+            append_rows(data, k, rows, layer);
+            append_rows(data, v, rows, layer);
+            append_rows(data, q, probes, layer);
+          });
       session.decoder().forward(sequence.ids, 0, hook);
-      context.pending.save_checkpoint(name, {reinterpret_cast<const char*>(data.data()), data.size() * 2});
+      context.pending.save_checkpoint(
+          name, {reinterpret_cast<const char*>(data.data()), data.size() * 2});
     }
     for (int layer = 0; layer < config.n_layers; ++layer) {
       const std::uint16_t* at = data.data() + static_cast<std::size_t>(layer) * per_layer;
-      const auto put = [&](const char* what, std::int64_t heads, std::int64_t from, std::int64_t count) {
+      const auto put = [&](const char* what, std::int64_t heads, std::int64_t from,
+                           std::int64_t count) {
         const auto size = static_cast<std::size_t>(heads * count * config.head_dim);
         if (count > 0)
-          file.write_slab<std::uint16_t>(layer_group(layer) + what, {{0, from, 0}, {heads, count, config.head_dim}}, {at, size});
+          file.write_slab<std::uint16_t>(layer_group(layer) + what,
+                                         {{0, from, 0}, {heads, count, config.head_dim}},
+                                         {at, size});
         at += size;
       };
       put("/key", config.n_kv_heads, token_at, n);

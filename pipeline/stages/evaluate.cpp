@@ -1,5 +1,6 @@
-// evaluate: one method on one task. predictions.jsonl gets one line a unit of work (a window, a prompt) as it
-// is done, so that a killed run goes on where it stopped; scores.jsonl and metrics.json are made from it.
+// evaluate: one method on one task. predictions.jsonl gets one line a unit of work (a window, a
+// prompt) as it is done, so that a killed run goes on where it stopped; scores.jsonl and
+// metrics.json are made from it.
 #include <cmath>
 #include <sstream>
 
@@ -9,23 +10,24 @@
 #include "core/common/file.h"
 #include "core/common/hash.h"
 #include "core/common/interrupt.h"
+#include "core/decoder/decoder.h"
+#include "core/model/load.h"
 #include "eval/generate.h"
 #include "eval/modes.h"
 #include "eval/needle.h"
 #include "eval/perplexity.h"
 #include "eval/predictions.h"
-#include "eval/truncate.h"
-#include "core/model/decoder.h"
-#include "core/model/load.h"
 #include "eval/task.h"
+#include "eval/truncate.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/stages.h"
 
 namespace vi::pipeline {
 namespace {
 
-constexpr std::int64_t kBitsAt = 32768;      // tokens at which bits_total is counted (architecture: bits_at)
-constexpr int kErrorTokens = 512;            // of the first text, for the error per layer
+constexpr std::int64_t kBitsAt =
+    32768;                         // tokens at which bits_total is counted (architecture: bits_at)
+constexpr int kErrorTokens = 512;  // of the first text, for the error per layer
 
 using Lines = std::vector<Json>;
 
@@ -36,24 +38,32 @@ std::shared_ptr<const codec::Codec> load_codec(StageContext& context, codec::Cod
   transforms.n_layers = config.n_layers;
   transforms.n_kv_heads = config.n_kv_heads;
   transforms.head_dim = config.head_dim;
-  if (const auto* artifact = context.find_input("transform")) transforms = codec::read_transforms(artifact->open_h5("transform.h5"));
-  if (const auto* artifact = context.find_input("codebook")) books = codec::read_codebooks(artifact->open_h5("codebook.h5"));
-  return std::make_shared<codec::Codec>(std::move(spec), config.n_layers, config.n_kv_heads, config.head_dim,
-                                        std::move(transforms), std::move(books));
+  if (const auto* artifact = context.find_input("transform"))
+    transforms = codec::read_transforms(artifact->open_h5("transform.h5"));
+  if (const auto* artifact = context.find_input("codebook"))
+    books = codec::read_codebooks(artifact->open_h5("codebook.h5"));
+  return std::make_shared<codec::Codec>(std::move(spec), config.n_layers, config.n_kv_heads,
+                                        config.head_dim, std::move(transforms), std::move(books));
 }
 
 Json bits_json(const codec::Codec& codec) {
   const codec::BitCount bits = codec.bits(kBitsAt);
-  return Json{{"key_bits", bits.key_payload}, {"value_bits", bits.value_payload}, {"key_metadata_bits", bits.key_metadata},
-              {"value_metadata_bits", bits.value_metadata}, {"window_bits", bits.window}, {"bits_total", bits.total},
-              {"bits_at", kBitsAt}, {"codebook_bytes", bits.codebook_bytes}};
+  return Json{{"key_bits", bits.key_payload},
+              {"value_bits", bits.value_payload},
+              {"key_metadata_bits", bits.key_metadata},
+              {"value_metadata_bits", bits.value_metadata},
+              {"window_bits", bits.window},
+              {"bits_total", bits.total},
+              {"bits_at", kBitsAt},
+              {"codebook_bytes", bits.codebook_bytes}};
 }
 
 // Cache MiB of all layers at growing lengths, as the accountant counts them.
 Json memory_json(const codec::Codec& codec) {
   Json points = Json::array();
   for (std::int64_t tokens = 512; tokens <= 131072; tokens *= 2) {
-    const double elements = 2.0 * codec.n_layers() * codec.n_kv_heads() * codec.head_dim() * static_cast<double>(tokens);
+    const double elements = 2.0 * codec.n_layers() * codec.n_kv_heads() * codec.head_dim() *
+                            static_cast<double>(tokens);
     points.push_back({tokens, codec.bits(tokens).total * elements / 8 / 1048576.0});
   }
   return points;
@@ -98,17 +108,20 @@ std::vector<std::vector<std::int32_t>> read_texts(Session& session, const TaskSp
   return texts;
 }
 
-// Relative squared error of reconstructed keys and values, per layer, on exact activations of `ids`.
-void add_layer_errors(Session& session, const codec::Codec& codec, std::span<const std::int32_t> ids, Json& metrics) {
+// Relative squared error of reconstructed keys and values, per layer, on exact activations of
+// `ids`.
+void add_layer_errors(Session& session, const codec::Codec& codec,
+                      std::span<const std::int32_t> ids, Json& metrics) {
   std::vector<codec::ErrorSums> key(static_cast<std::size_t>(codec.n_layers())), value = key;
-  eval::DumpAttention hook([&](int layer, const at::Tensor&, const at::Tensor& k, const at::Tensor& v) {
+  eval::DumpAttention hook([&](int layer, const at::Tensor&, const at::Tensor& k,
+                               const at::Tensor& v) {
     for (int head = 0; head < codec.n_kv_heads(); ++head)
       for (const bool is_key : {true, false}) {
         const codec::HeadCoder* coder = is_key ? codec.key(layer, head) : codec.value(layer, head);
         if (!coder) continue;
         const at::Tensor rows = (is_key ? k : v).select(0, head).to(at::kFloat).contiguous();
-        (is_key ? key : value)[static_cast<std::size_t>(layer)] +=
-            codec::reconstruction_error(*coder, rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.size(0)));
+        (is_key ? key : value)[static_cast<std::size_t>(layer)] += codec::reconstruction_error(
+            *coder, rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.size(0)));
       }
   });
   session.decoder().forward(ids, 0, hook);
@@ -120,8 +133,8 @@ void add_layer_errors(Session& session, const codec::Codec& codec, std::span<con
   }
 }
 
-void evaluate_perplexity(StageContext& context, const TaskSpec& task, const std::shared_ptr<const codec::Codec>& codec,
-                         Json& metrics) {
+void evaluate_perplexity(StageContext& context, const TaskSpec& task,
+                         const std::shared_ptr<const codec::Codec>& codec, Json& metrics) {
   Session& session = context.session;
   eval::PerplexitySettings settings;
   settings.mode = static_cast<eval::PerplexityMode>(task.mode);
@@ -131,14 +144,18 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task, const std:
   const auto texts = read_texts(session, task);
   std::vector<std::pair<std::size_t, std::span<const std::int32_t>>> windows;
   for (std::size_t text = 0; text < texts.size(); ++text)
-    for (const auto& window : eval::text_windows(texts[text], settings)) windows.emplace_back(text, window);
+    for (const auto& window : eval::text_windows(texts[text], settings))
+      windows.emplace_back(text, window);
   Records records(context.pending.path("predictions.jsonl"));
   context.progress.begin(session.current_label, static_cast<std::int64_t>(windows.size()));
-  context.progress.advance(static_cast<std::int64_t>(std::min(records.lines().size(), windows.size())));
+  context.progress.advance(
+      static_cast<std::int64_t>(std::min(records.lines().size(), windows.size())));
   for (std::size_t w = records.lines().size(); w < windows.size(); ++w) {
     check_interrupt();
-    const eval::WindowScore score = eval::score_window(session.decoder(), windows[w].second, settings, codec);
-    records.add(Json{{"window", w}, {"text", windows[w].first}, {"nll", score.nll}, {"tokens", score.tokens}});
+    const eval::WindowScore score =
+        eval::score_window(session.decoder(), windows[w].second, settings, codec);
+    records.add(Json{
+        {"window", w}, {"text", windows[w].first}, {"nll", score.nll}, {"tokens", score.tokens}});
     context.progress.advance(1);
   }
   context.progress.end();
@@ -146,7 +163,10 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task, const std:
   std::string score_lines;
   for (const Json& line : records.lines()) {
     scores.push_back({line.at("nll").get<double>(), line.at("tokens").get<std::int64_t>()});
-    score_lines += Json{{"window", line.at("window")}, {"perplexity", eval::perplexity({&scores.back(), 1})}}.dump() + "\n";
+    score_lines +=
+        Json{{"window", line.at("window")}, {"perplexity", eval::perplexity({&scores.back(), 1})}}
+            .dump() +
+        "\n";
   }
   write_file_atomic(context.pending.path("scores.jsonl"), score_lines);
   const double perplexity = eval::perplexity(scores);
@@ -165,8 +185,10 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task, const std:
   metrics["score"] = perplexity;
   metrics["n"] = tokens;
   // Of the mean log-loss over windows, carried through exp().
-  metrics["stderr"] = scores.size() < 2 ? Json(nullptr)
-                                        : Json(perplexity * std::sqrt(std::max(0.0, square / n - mean * mean) / (n - 1)));
+  metrics["stderr"] =
+      scores.size() < 2
+          ? Json(nullptr)
+          : Json(perplexity * std::sqrt(std::max(0.0, square / n - mean * mean) / (n - 1)));
   metrics["mode"] = config::to_string(task.mode);
   metrics["protocol"] = Json{{"window", task.window}, {"windows", scores.size()}};
   if (task.mode == Mode::window) {
@@ -176,27 +198,30 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task, const std:
   if (task.mode == Mode::stream) metrics["protocol"]["prefill"] = task.prefill;
   if (!codec->spec().exact() && task.mode != Mode::stream)
     add_layer_errors(session, *codec,
-                     std::span(texts.front()).first(static_cast<std::size_t>(std::min(kErrorTokens, task.window))), metrics);
+                     std::span(texts.front())
+                         .first(static_cast<std::size_t>(std::min(kErrorTokens, task.window))),
+                     metrics);
 }
 
 // A prompt that is ready for the model, and how its answer is scored.
 struct Prompt {
-  eval::Prediction record;   // all but the answer
+  eval::Prediction record;  // all but the answer
   std::vector<std::int32_t> ids;
   int max_new_tokens = 0, min_new_tokens = 0;
   std::vector<std::int32_t> stop_ids;
-  std::string prefix;        // begins the model's turn and belongs to no answer
+  std::string prefix;  // begins the model's turn and belongs to no answer
   model::SamplerSettings sampler;
   std::function<double(const std::string&)> score;
 };
 
-void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Codec>& codec, std::size_t n,
-                    const std::function<Prompt(std::size_t)>& make, Json& metrics) {
+void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Codec>& codec,
+                    std::size_t n, const std::function<Prompt(std::size_t)>& make, Json& metrics) {
   Session& session = context.session;
   const model::ModelConfig& config = session.model().config;
   const model::Tokenizer& tokenizer = *session.model().tokenizer;
   const auto cache = codec->spec().exact()
-                         ? cache::make_dense_cache(config.n_layers, config.n_q_heads, config.n_kv_heads, config.head_dim)
+                         ? cache::make_dense_cache(config.n_layers, config.n_q_heads,
+                                                   config.n_kv_heads, config.head_dim)
                          : cache::make_coded_cache(codec, config.n_q_heads);
   Records records(context.pending.path("predictions.jsonl"));
   context.progress.begin(session.current_label, static_cast<std::int64_t>(n));
@@ -212,7 +237,8 @@ void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Co
     settings.stop_ids = prompt.stop_ids;
     settings.context = session.max_length();
     settings.codec = codec;
-    const eval::Generation generation = eval::generate(session.decoder(), prompt.ids, *cache, settings);
+    const eval::Generation generation =
+        eval::generate(session.decoder(), prompt.ids, *cache, settings);
     eval::Prediction& record = prompt.record;
     record.prompt_tokens = static_cast<std::int64_t>(prompt.ids.size());
     record.stop_reason = eval::name(generation.reason);
@@ -220,7 +246,9 @@ void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Co
     record.tokens = generation.ids;
     record.prediction = tokenizer.decode(generation.ids, true);
     // A token may end inside a UTF-8 sequence; JSON holds whole ones only.
-    record.prediction = Json::parse(Json(record.prediction).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+    record.prediction =
+        Json::parse(Json(record.prediction).dump(-1, ' ', false, Json::error_handler_t::replace))
+            .get<std::string>();
     record.score = prompt.score(record.prediction);
     records.add(eval::to_json(record));
     context.progress.advance(1);
@@ -231,7 +259,10 @@ void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Co
   for (const Json& line : records.lines()) {
     predictions.push_back(eval::prediction_from_json(line, "predictions.jsonl"));
     const eval::Prediction& one = predictions.back();
-    score_lines += Json{{"doc", one.doc}, {"id", one.id}, {"sample", one.sample}, {"score", one.score}}.dump() + "\n";
+    score_lines +=
+        Json{{"doc", one.doc}, {"id", one.id}, {"sample", one.sample}, {"score", one.score}}
+            .dump() +
+        "\n";
   }
   write_file_atomic(context.pending.path("scores.jsonl"), score_lines);
   const eval::ScoreSummary summary = eval::summarise(predictions);
@@ -242,7 +273,8 @@ void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Co
 }
 
 // Chat form where the model has a template and the task wants it.
-std::vector<std::int32_t> encode_prompt(Session& session, const std::string& text, bool chat, std::string& template_name,
+std::vector<std::int32_t> encode_prompt(Session& session, const std::string& text, bool chat,
+                                        std::string& template_name,
                                         const std::string& prefix = {}) {
   const model::Model& model = session.model();
   model::EncodeOptions options;
@@ -256,8 +288,8 @@ std::vector<std::int32_t> encode_prompt(Session& session, const std::string& tex
   return model.tokenizer->encode(prompt + prefix, options);
 }
 
-void evaluate_needle(StageContext& context, const TaskSpec& task, const std::shared_ptr<const codec::Codec>& codec,
-                     Json& metrics) {
+void evaluate_needle(StageContext& context, const TaskSpec& task,
+                     const std::shared_ptr<const codec::Codec>& codec, Json& metrics) {
   Session& session = context.session;
   const model::Tokenizer& tokenizer = *session.model().tokenizer;
   eval::NeedleSpec spec;
@@ -273,92 +305,119 @@ void evaluate_needle(StageContext& context, const TaskSpec& task, const std::sha
     haystack = read_file(task.files.front());
     spec.haystack = eval::Haystack::text;
   }
-  struct Cell { int length; double depth; };
+  struct Cell {
+    int length;
+    double depth;
+  };
   std::vector<Cell> cells;
   const std::vector<double> depths = task.depths.empty() ? std::vector<double>{-1.0} : task.depths;
   for (const int length : task.lengths)
     for (const double depth : depths) cells.push_back({length, depth});
   const auto samples = static_cast<std::size_t>(task.samples);
-  const auto count = [&](std::string_view text) { return static_cast<std::int64_t>(tokenizer.encode(text).size()); };
-  answer_prompts(context, codec, cells.size() * samples, [&](std::size_t i) {
-    const Cell& cell = cells[i / samples];
-    const std::uint64_t seed = task.seed * 1000003 + i;
-    const eval::NeedleCase made = eval::make_needle(spec, cell.length, cell.depth, seed, count, haystack);
-    Prompt prompt;
-    prompt.ids = encode_prompt(session, made.prompt, true, prompt.record.chat_template, made.answer_prefix);
-    prompt.record.task = "needle/" + task.kind;
-    prompt.record.task_version = 1;
-    prompt.record.doc = static_cast<std::int64_t>(i);
-    prompt.record.id = fmt::format("{}-{:.2f}-{}", cell.length, made.depth, i % samples);
-    prompt.record.prompt_sha256 = sha256_hex(made.prompt);
-    prompt.record.prompt_tokens_full = made.tokens;
-    prompt.record.seed = seed;
-    prompt.record.answers = made.answers;
-    prompt.max_new_tokens = task.max_new_tokens > 0 ? task.max_new_tokens : made.max_new_tokens;
-    prompt.score = [spec, answers = made.answers](const std::string& text) { return eval::score_needle(spec.kind, text, answers); };
-    return prompt;
-  }, metrics);
+  const auto count = [&](std::string_view text) {
+    return static_cast<std::int64_t>(tokenizer.encode(text).size());
+  };
+  answer_prompts(
+      context, codec, cells.size() * samples,
+      [&](std::size_t i) {
+        const Cell& cell = cells[i / samples];
+        const std::uint64_t seed = task.seed * 1000003 + i;
+        const eval::NeedleCase made =
+            eval::make_needle(spec, cell.length, cell.depth, seed, count, haystack);
+        Prompt prompt;
+        prompt.ids = encode_prompt(session, made.prompt, true, prompt.record.chat_template,
+                                   made.answer_prefix);
+        prompt.record.task = "needle/" + task.kind;
+        prompt.record.task_version = 1;
+        prompt.record.doc = static_cast<std::int64_t>(i);
+        prompt.record.id = fmt::format("{}-{:.2f}-{}", cell.length, made.depth, i % samples);
+        prompt.record.prompt_sha256 = sha256_hex(made.prompt);
+        prompt.record.prompt_tokens_full = made.tokens;
+        prompt.record.seed = seed;
+        prompt.record.answers = made.answers;
+        prompt.max_new_tokens = task.max_new_tokens > 0 ? task.max_new_tokens : made.max_new_tokens;
+        prompt.score = [spec, answers = made.answers](const std::string& text) {
+          return eval::score_needle(spec.kind, text, answers);
+        };
+        return prompt;
+      },
+      metrics);
   metrics["metric"] = "needle";
-  metrics["protocol"] = Json{{"lengths", task.lengths}, {"depths", task.depths}, {"samples", task.samples}};
+  metrics["protocol"] =
+      Json{{"lengths", task.lengths}, {"depths", task.depths}, {"samples", task.samples}};
 }
 
-void evaluate_benchmark(StageContext& context, const TaskSpec& spec, const std::shared_ptr<const codec::Codec>& codec,
-                        Json& metrics) {
+void evaluate_benchmark(StageContext& context, const TaskSpec& spec,
+                        const std::shared_ptr<const codec::Codec>& codec, Json& metrics) {
   Session& session = context.session;
   const model::Tokenizer& tokenizer = *session.model().tokenizer;
   const eval::Task task = session.tasks().task(spec.task);
-  const eval::Documents documents =
-      eval::read_documents(task, eval::find_task_file(task, spec.dir), spec.limit > 0 ? spec.limit : -1);
-  for (const auto& skipped : documents.skipped) context.progress.note("skipped: " + skipped.message);
-  if (documents.documents.empty()) fail<ContractError>("{}: no usable record in {}", spec.task, spec.dir);
+  const eval::Documents documents = eval::read_documents(task, eval::find_task_file(task, spec.dir),
+                                                         spec.limit > 0 ? spec.limit : -1);
+  for (const auto& skipped : documents.skipped)
+    context.progress.note("skipped: " + skipped.message);
+  if (documents.documents.empty())
+    fail<ContractError>("{}: no usable record in {}", spec.task, spec.dir);
   const int new_tokens = spec.max_new_tokens > 0 ? spec.max_new_tokens : task.max_new_tokens;
   std::int64_t limit = session.max_length();
   if (spec.max_length > 0) limit = std::min(limit, spec.max_length);
   // The official scripts leave room for the answer and the template inside the model's length.
   const std::int64_t prompt_limit = limit - new_tokens - (task.chat_template ? 64 : 0);
-  if (prompt_limit < 2) fail<ConfigError>("task {}: max_length {} leaves no room for a prompt", spec.task, limit);
+  if (prompt_limit < 2)
+    fail<ConfigError>("task {}: max_length {} leaves no room for a prompt", spec.task, limit);
   const eval::TextCodec text_codec{
-      [&](std::string_view text) { return tokenizer.encode(text, {.add_special = true, .parse_special = true}); },
+      [&](std::string_view text) {
+        return tokenizer.encode(text, {.add_special = true, .parse_special = true});
+      },
       [&](std::span<const std::int32_t> ids) { return tokenizer.decode(ids, true); }};
-  answer_prompts(context, codec, documents.documents.size() * static_cast<std::size_t>(task.sampling.samples), [&](std::size_t i) {
-    const auto samples = static_cast<std::size_t>(task.sampling.samples);
-    const eval::Document& document = documents.documents[i / samples];
-    const eval::TruncatedPrompt cut = eval::truncate_middle(eval::render_prompt(task, document), prompt_limit, text_codec);
-    Prompt prompt;
-    prompt.ids = encode_prompt(session, cut.text, task.chat_template, prompt.record.chat_template);
-    prompt.record.task = task.name;
-    prompt.record.task_version = task.version;
-    prompt.record.doc = document.index;
-    prompt.record.sample = static_cast<int>(i % samples);
-    prompt.record.id = document.id;
-    prompt.record.prompt_sha256 = sha256_hex(cut.text);
-    prompt.record.prompt_tokens_full = cut.tokens_before;
-    prompt.record.seed = spec.seed * 1000003 + i;
-    prompt.record.answers = document.answers;
-    prompt.record.all_classes = document.all_classes;
-    prompt.record.length = document.length;
-    prompt.max_new_tokens = new_tokens;
-    prompt.min_new_tokens = task.stop.min_new_tokens;
-    if (!task.stop.last_token_of.empty()) {
-      const auto ids = tokenizer.encode(task.stop.last_token_of);
-      if (!ids.empty()) prompt.stop_ids = {ids.back()};
-    }
-    prompt.sampler = {task.sampling.temperature, task.sampling.top_p, prompt.record.seed};
-    prompt.score = [&task, &document](const std::string& text) {
-      return eval::score_prediction(task, text, document.answers, document.record);
-    };
-    return prompt;
-  }, metrics);
+  answer_prompts(
+      context, codec, documents.documents.size() * static_cast<std::size_t>(task.sampling.samples),
+      [&](std::size_t i) {
+        const auto samples = static_cast<std::size_t>(task.sampling.samples);
+        const eval::Document& document = documents.documents[i / samples];
+        const eval::TruncatedPrompt cut =
+            eval::truncate_middle(eval::render_prompt(task, document), prompt_limit, text_codec);
+        Prompt prompt;
+        prompt.ids =
+            encode_prompt(session, cut.text, task.chat_template, prompt.record.chat_template);
+        prompt.record.task = task.name;
+        prompt.record.task_version = task.version;
+        prompt.record.doc = document.index;
+        prompt.record.sample = static_cast<int>(i % samples);
+        prompt.record.id = document.id;
+        prompt.record.prompt_sha256 = sha256_hex(cut.text);
+        prompt.record.prompt_tokens_full = cut.tokens_before;
+        prompt.record.seed = spec.seed * 1000003 + i;
+        prompt.record.answers = document.answers;
+        prompt.record.all_classes = document.all_classes;
+        prompt.record.length = document.length;
+        prompt.max_new_tokens = new_tokens;
+        prompt.min_new_tokens = task.stop.min_new_tokens;
+        if (!task.stop.last_token_of.empty()) {
+          const auto ids = tokenizer.encode(task.stop.last_token_of);
+          if (!ids.empty()) prompt.stop_ids = {ids.back()};
+        }
+        prompt.sampler = {task.sampling.temperature, task.sampling.top_p, prompt.record.seed};
+        prompt.score = [&task, &document](const std::string& text) {
+          return eval::score_prediction(task, text, document.answers, document.record);
+        };
+        return prompt;
+      },
+      metrics);
   metrics["metric"] = task.metric;
   metrics["skipped"] = documents.skipped.size();
-  metrics["protocol"] = Json{{"max_length", limit}, {"prompt_limit", prompt_limit}, {"max_new_tokens", new_tokens},
-                             {"truncation", config::to_string(task.truncation)}, {"chat_template", task.chat_template},
+  metrics["protocol"] = Json{{"max_length", limit},
+                             {"prompt_limit", prompt_limit},
+                             {"max_new_tokens", new_tokens},
+                             {"truncation", config::to_string(task.truncation)},
+                             {"chat_template", task.chat_template},
                              {"limit", spec.limit}};
 }
 
 }  // namespace
 
-std::vector<std::string> run_evaluate(StageContext& context, const Method& method, const TaskSpec& task) {
+std::vector<std::string> run_evaluate(StageContext& context, const Method& method,
+                                      const TaskSpec& task) {
   codec::CodecSpec spec = method.codec;
   if (task.recent) spec.window.recent = *task.recent;
   if (task.sinks) spec.window.sinks = *task.sinks;
@@ -366,9 +425,12 @@ std::vector<std::string> run_evaluate(StageContext& context, const Method& metho
   Json metrics;
   metrics["task"] = task.task;
   metrics["task_version"] = context.fields.at("task_version");
-  if (task.task == "perplexity") evaluate_perplexity(context, task, codec, metrics);
-  else if (task.task == "needle") evaluate_needle(context, task, codec, metrics);
-  else evaluate_benchmark(context, task, codec, metrics);
+  if (task.task == "perplexity")
+    evaluate_perplexity(context, task, codec, metrics);
+  else if (task.task == "needle")
+    evaluate_needle(context, task, codec, metrics);
+  else
+    evaluate_benchmark(context, task, codec, metrics);
   metrics["bits"] = bits_json(*codec);
   metrics["memory"] = memory_json(*codec);
   write_file_atomic(context.pending.path("metrics.json"), metrics.dump(1) + "\n");

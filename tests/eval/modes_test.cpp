@@ -8,7 +8,7 @@
 
 #include "core/codec/window.h"
 #include "core/common/error.h"
-#include "core/model/decoder.h"
+#include "core/decoder/decoder.h"
 #include "tests/support/random_codec.h"
 #include "tests/support/random_model.h"
 

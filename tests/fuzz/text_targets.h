@@ -1,5 +1,5 @@
-// What the fuzzers of core/model's text side do with one input; the corpus test runs the same. An input may
-// throw a ContractError of one line, and nothing else.
+// What the fuzzers of core/model's text side do with one input; the corpus test runs the same. An
+// input may throw a ContractError of one line, and nothing else.
 #pragma once
 
 #include <algorithm>
@@ -7,13 +7,13 @@
 #include <span>
 #include <string>
 
+#include "core/chat/jinja.h"
 #include "core/common/error.h"
-#include "core/model/gguf.h"
-#include "core/model/jinja.h"
+#include "core/common/strict_json.h"
 #include "core/model/model_config.h"
-#include "core/model/safetensors.h"
-#include "core/model/strict_json.h"
-#include "core/model/tokenizer.h"
+#include "core/tokenizer/tokenizer.h"
+#include "core/weights/gguf.h"
+#include "core/weights/safetensors.h"
 
 namespace vi::fuzz {
 
@@ -44,15 +44,18 @@ inline void read_weights(const model::WeightFile& file) {
 }
 
 inline void use_tokenizer(const model::Tokenizer& tokenizer) {
-  constexpr std::string_view kText = "Hello  world's 123\n\n \xc3\xa9t\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 <|end|> <l> x\t\r\n";
+  constexpr std::string_view kText =
+      "Hello  world's 123\n\n \xc3\xa9t\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 <|end|> <l> x\t\r\n";
   expect_contract([&] {
     const auto ids = tokenizer.encode(kText, {.add_special = true});
     tokenizer.decode(ids);
     tokenizer.decode(ids, true);
     std::vector<std::int32_t> streamed;
-    model::StreamEncoder encoder(
-        tokenizer, [&](std::span<const std::int32_t> part) { streamed.insert(streamed.end(), part.begin(), part.end()); },
-        {.add_special = true});
+    model::StreamEncoder encoder(tokenizer,
+                                 [&](std::span<const std::int32_t> part) {
+                                   streamed.insert(streamed.end(), part.begin(), part.end());
+                                 },
+                                 {.add_special = true});
     for (const char c : kText) encoder.feed({&c, 1});
     encoder.finish();
     if (streamed != ids) throw std::logic_error("the stream's ids differ");
@@ -72,11 +75,14 @@ inline void gguf(Bytes input) {
 }
 
 inline void safetensors(Bytes input) {
-  expect_contract([&] { read_weights(model::SafetensorsFile({input.begin(), input.end()}, "fuzz.safetensors")); });
+  expect_contract([&] {
+    read_weights(model::SafetensorsFile({input.begin(), input.end()}, "fuzz.safetensors"));
+  });
 }
 
 inline void tokenizer_json(Bytes input) {
-  expect_contract([&] { use_tokenizer(model::Tokenizer::from_json(as_text(input), "tokenizer.json")); });
+  expect_contract(
+      [&] { use_tokenizer(model::Tokenizer::from_json(as_text(input), "tokenizer.json")); });
 }
 
 inline void config_json(Bytes input) {
@@ -90,7 +96,8 @@ inline void config_json(Bytes input) {
 inline void jinja(Bytes input) {
   expect_contract([&] {
     const model::jinja::Template program(as_text(input), "template");
-    static const Json variables = Json::parse(R"({"messages": [{"role": "user", "content": "Hi <there>\n"},
+    static const Json variables =
+        Json::parse(R"({"messages": [{"role": "user", "content": "Hi <there>\n"},
       {"role": "assistant", "content": "<think>\nx\n</think>\n\nyo", "tool_calls": [{"function": {"name": "f",
       "arguments": {"a": 1, "b": [null, true, 1.5]}}}]}], "tools": [{"type": "function"}], "add_generation_prompt":
       true, "bos_token": "<s>", "eos_token": "</s>", "n": 3, "text": "a\u00e9\u4e2d"})");

@@ -9,7 +9,7 @@
 
 #include "core/common/rng.h"
 #include "core/model/model_config.h"
-#include "core/model/weights.h"
+#include "core/weights/weights.h"
 
 namespace vi::testing {
 

@@ -1,7 +1,7 @@
 #include "core/model/model_config.h"
 
-#include "core/model/gguf.h"
-#include "core/model/strict_json.h"
+#include "core/common/strict_json.h"
+#include "core/weights/gguf.h"
 #include "tests/core/model/text_fixtures.h"
 
 namespace vi::model {
@@ -23,7 +23,8 @@ TEST(Rope, FrequenciesAreTheReferences) {
     rope.factor = c.value("factor", 1.0);
     rope.low_freq_factor = c.value("low_freq_factor", 1.0);
     rope.high_freq_factor = c.value("high_freq_factor", 4.0);
-    rope.original_max_position = c.value("original_max_position_embeddings", c.value("max_position", 0));
+    rope.original_max_position =
+        c.value("original_max_position_embeddings", c.value("max_position", 0));
     const std::vector<double> got = rope_frequencies(rope, c["dim"], c.value("kv_len", 0));
     const std::vector<double> want = c["expected"];
     ASSERT_EQ(got.size(), want.size());
@@ -42,7 +43,8 @@ TEST(Rope, DivisorsReplaceTheFormula) {
 
 TEST(ModelConfig, GgufAndFolderAgree) {
   const ModelConfig a = model_config_from_gguf(GgufFile(fixture("tiny.gguf")));
-  const ModelConfig b = model_config_from_json(json_fixture("tiny_hf/config.json"), json_fixture("tiny_hf/generation_config.json"), "c");
+  const ModelConfig b = model_config_from_json(json_fixture("tiny_hf/config.json"),
+                                               json_fixture("tiny_hf/generation_config.json"), "c");
   for (const ModelConfig* c : {&a, &b}) {
     EXPECT_EQ(c->architecture, "llama");
     EXPECT_EQ(c->name, "tiny");
@@ -76,21 +78,28 @@ ModelConfig changed(const char* patch, const char* generation = "null") {
 }
 
 TEST(ModelConfig, Variants) {
-  const ModelConfig llama3 = changed(R"({"eos_token_id":[2,3],"rope_scaling":{"rope_type":"llama3","factor":8.0,
+  const ModelConfig llama3 =
+      changed(R"({"eos_token_id":[2,3],"rope_scaling":{"rope_type":"llama3","factor":8.0,
       "low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":64}})");
   EXPECT_EQ(llama3.rope.scaling, RopeScalingKind::llama3);
   EXPECT_EQ(llama3.rope.factor, 8.0);
   EXPECT_EQ(llama3.rope.original_max_position, 64);
   EXPECT_EQ(llama3.eos_ids, (std::vector<std::int32_t>{2, 3}));
-  EXPECT_EQ(changed(R"({"eos_token_id":1})", R"({"eos_token_id":[7,8,7]})").eos_ids, (std::vector<std::int32_t>{7, 8}));
-  EXPECT_EQ(changed(R"({"rope_theta":null,"rope_parameters":{"rope_theta":7.0,"rope_type":"default"}})").rope.base, 7.0);
-  const ModelConfig qwen2 = changed(R"({"model_type":"qwen2","attention_bias":null,"tie_word_embeddings":true})");
+  EXPECT_EQ(changed(R"({"eos_token_id":1})", R"({"eos_token_id":[7,8,7]})").eos_ids,
+            (std::vector<std::int32_t>{7, 8}));
+  EXPECT_EQ(
+      changed(R"({"rope_theta":null,"rope_parameters":{"rope_theta":7.0,"rope_type":"default"}})")
+          .rope.base,
+      7.0);
+  const ModelConfig qwen2 =
+      changed(R"({"model_type":"qwen2","attention_bias":null,"tie_word_embeddings":true})");
   EXPECT_TRUE(qwen2.qkv_bias && !qwen2.o_bias && qwen2.tie_embeddings);
   const ModelConfig qwen3 = changed(R"({"model_type":"qwen3","attention_bias":false})");
   EXPECT_TRUE(qwen3.qk_norm && !qwen3.qkv_bias);
   EXPECT_EQ(changed(R"({"model_type":"mistral","sliding_window":32})").sliding_window, 32);
   EXPECT_EQ(changed(R"({"head_dim":null})").head_dim, 2);
-  EXPECT_NEAR(changed(R"({"rope_scaling":{"type":"yarn","factor":4.0}})").rope.attention_factor, 1.1386, 1e-4);
+  EXPECT_NEAR(changed(R"({"rope_scaling":{"type":"yarn","factor":4.0}})").rope.attention_factor,
+              1.1386, 1e-4);
 }
 
 TEST(ModelConfig, BadInputIsNamed) {
@@ -125,11 +134,13 @@ TEST(StrictJson, RefusesWhatIsAmbiguousOrDeep) {
   expect_contract_error([] { parse_strict_json("{\"a\":\"\xff\"}", "f"); }, {"f: byte 6", "UTF-8"});
   expect_contract_error([] { parse_strict_json("{\"a\":", "f"); }, {"f: byte", "JSON"});
   expect_contract_error([] { parse_strict_json("", "f"); }, {"f", "JSON"});
-  EXPECT_EQ(parse_strict_json(R"([{"a":[1,2,{"b":null}]},-1.5,"x",true])", "f").dump(), R"([{"a":[1,2,{"b":null}]},-1.5,"x",true])");
+  EXPECT_EQ(parse_strict_json(R"([{"a":[1,2,{"b":null}]},-1.5,"x",true])", "f").dump(),
+            R"([{"a":[1,2,{"b":null}]},-1.5,"x",true])");
 }
 
 TEST(ModelConfig, EmbeddedModel) {
-  if (!std::filesystem::exists(smollm_gguf())) GTEST_SKIP() << "no " << smollm_gguf() << ": run `make setup`";
+  if (!std::filesystem::exists(smollm_gguf()))
+    GTEST_SKIP() << "no " << smollm_gguf() << ": run `make setup`";
   const ModelConfig c = model_config_from_gguf(GgufFile(smollm_gguf()));
   EXPECT_EQ(c.n_layers, 30);
   EXPECT_EQ(c.hidden, 576);

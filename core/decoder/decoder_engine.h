@@ -1,0 +1,51 @@
+// What a decoder does, on one kind of device: decoder_cpu.cpp by our kernels, decoder_plain.cpp by
+// plain ATen operations. Arguments were checked by Decoder.
+#pragma once
+
+#include <memory>
+
+#include "core/decoder/decoder.h"
+#include "core/model/model_config.h"
+#include "core/weights/weights.h"
+
+namespace vi::model {
+
+class DecoderEngine {
+ public:
+  DecoderEngine(const ModelConfig& config, const DecoderOptions& options)
+      : config_(config), options_(options) {}
+  virtual ~DecoderEngine() = default;
+  virtual at::Tensor forward(std::span<const std::int32_t> ids, std::int64_t first,
+                             AttentionHook& hook) const = 0;
+  virtual at::Tensor logits(const at::Tensor& hidden) const = 0;
+  virtual std::vector<double> nll(const at::Tensor& hidden,
+                                  std::span<const std::int32_t> targets) const = 0;
+  const ModelConfig& config() const { return config_; }
+  const DecoderOptions& options() const { return options_; }
+
+ protected:
+  ModelConfig config_;
+  DecoderOptions options_;
+};
+
+std::unique_ptr<DecoderEngine> make_cpu_engine(const ModelConfig& config, const WeightFile& weights,
+                                               const DecoderOptions& options);
+std::unique_ptr<DecoderEngine> make_plain_engine(const ModelConfig& config,
+                                                 const WeightFile& weights,
+                                                 const DecoderOptions& options);
+
+// The parts of a layer's weights by their Hugging Face names.
+std::string layer_weight(int layer, std::string_view part);  // "model.layers.3.<part>"
+
+// cos and sin of the n positions from `first` [n, head_dim / 2]: angles are rounded to f32 as
+// Hugging Face's are, so that long positions agree.
+struct RopeTable {
+  std::vector<float> cos, sin;
+};
+RopeTable rope_table(const ModelConfig& config, std::int64_t first, std::int64_t n);
+
+// hook.attend, and a check of what it returned.
+at::Tensor call_hook(AttentionHook& hook, int layer, const at::Tensor& q, const at::Tensor& k,
+                     const at::Tensor& v, std::int64_t first);
+
+}  // namespace vi::model

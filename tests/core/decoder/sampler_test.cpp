@@ -1,0 +1,76 @@
+// Sampling: greedy ties, seeds, temperature, nucleus, banned ids, bad numbers.
+#include "core/decoder/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/common/error.h"
+
+namespace vi::model {
+namespace {
+
+TEST(Sampler, GreedyTakesTheLowestIdOfTheLargestLogit) {
+  Sampler sampler({});
+  EXPECT_EQ(sampler.next(std::vector<float>{0.5f, 2.0f, 2.0f, -1.0f}), 1);
+  EXPECT_EQ(sampler.next(std::vector<float>{0.5f, 2.0f, 2.0f, -1.0f}, std::vector<std::int32_t>{1}),
+            2);
+  EXPECT_EQ(sampler.next(std::vector<float>{-3.0f}), 0);
+}
+
+TEST(Sampler, SameSeedSameTokens) {
+  std::vector<float> logits(100);
+  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = std::sin(static_cast<float>(i));
+  Sampler a({0.7, 0.9, 5}), b({0.7, 0.9, 5}), c({0.7, 0.9, 6});
+  bool differs = false;
+  for (int i = 0; i < 50; ++i) {
+    const auto token = a.next(logits);
+    EXPECT_EQ(token, b.next(logits));
+    differs |= token != c.next(logits);
+  }
+  EXPECT_TRUE(differs);
+}
+
+TEST(Sampler, FrequenciesFollowTheSoftmax) {
+  const std::vector<float> logits{std::log(1.0f), std::log(2.0f), std::log(4.0f), std::log(3.0f)};
+  for (const double temperature : {1.0, 0.5}) {
+    Sampler sampler({temperature, 1.0, 1});
+    std::vector<double> count(4), want{1, 2, 4, 3};
+    const int n = 40000;
+    for (int i = 0; i < n; ++i) count[static_cast<std::size_t>(sampler.next(logits))] += 1.0 / n;
+    double total = 0.0;
+    for (double& w : want) total += w = std::pow(w, 1.0 / temperature);
+    for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(count[i], want[i] / total, 0.01);
+  }
+}
+
+TEST(Sampler, NucleusIsTheSmallestSetOfEnoughMass) {
+  const std::vector<float> logits{std::log(0.1f), std::log(0.5f), std::log(0.25f), std::log(0.15f)};
+  const auto seen = [&](double top_p) {
+    Sampler sampler({1.0, top_p, 3});
+    std::vector<bool> out(4);
+    for (int i = 0; i < 2000; ++i) out[static_cast<std::size_t>(sampler.next(logits))] = true;
+    return out;
+  };
+  EXPECT_EQ(seen(0.4), (std::vector<bool>{false, true, false, false}));
+  EXPECT_EQ(seen(0.7), (std::vector<bool>{false, true, true, false}));
+  EXPECT_EQ(seen(0.85), (std::vector<bool>{false, true, true, true}));
+  EXPECT_EQ(seen(1.0), (std::vector<bool>{true, true, true, true}));
+}
+
+TEST(Sampler, BadNumbers) {
+  EXPECT_THROW(Sampler({-1.0, 1.0, 0}), Error);
+  EXPECT_THROW(Sampler({1.0, 0.0, 0}), Error);
+  EXPECT_THROW(Sampler({1.0, 1.1, 0}), Error);
+  const float nan = std::numeric_limits<float>::quiet_NaN(),
+              low = -std::numeric_limits<float>::infinity();
+  Sampler sampler({1.0, 0.5, 0});
+  EXPECT_THROW(sampler.next(std::vector<float>{1.0f, nan}), Error);
+  EXPECT_THROW(sampler.next(std::vector<float>{low, low}), Error);
+  EXPECT_EQ(sampler.next(std::vector<float>{low, 0.0f}), 1);
+  EXPECT_THROW(sampler.next(std::vector<float>{0.0f}, std::vector<std::int32_t>{0}), Error);
+}
+
+}  // namespace
+}  // namespace vi::model
