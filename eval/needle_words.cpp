@@ -99,12 +99,14 @@ std::size_t most_words() { return kCompounds; }
 
 std::vector<std::string> random_words(std::size_t n, Rng& rng) {
   VI_CHECK(n <= kCompounds, "{} different words are asked for, there are {}", n, kCompounds);
-  std::vector<std::string> words;
-  if (n <= std::size(kAdjectives) + std::size(kNouns)) {
-    words.assign(std::begin(kAdjectives), std::end(kAdjectives));
-    words.insert(words.end(), std::begin(kNouns), std::end(kNouns));
-  } else {
-    for (std::size_t i = 0; i < kCompounds; ++i) words.push_back(compound(i));
+  std::vector<std::string> words(std::begin(kAdjectives), std::end(kAdjectives));
+  words.insert(words.end(), std::begin(kNouns), std::end(kNouns));
+  if (n > words.size()) {  // compounds for the rest only, so that one more word is a few tokens more
+    std::vector<std::string> compounds;
+    for (std::size_t i = 0; i < kCompounds; ++i) compounds.push_back(compound(i));
+    shuffle(compounds, rng);
+    compounds.resize(std::min(n - words.size(), compounds.size()));
+    words.insert(words.end(), compounds.begin(), compounds.end());
   }
   shuffle(words, rng);
   words.resize(n);

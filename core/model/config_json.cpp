@@ -6,6 +6,7 @@
 #include "core/common/strict_json.h"
 #include "core/common/utf8.h"
 #include "core/model/config_checks.h"
+#include "core/weights/architectures.h"
 
 namespace vi::model {
 namespace {

@@ -161,8 +161,8 @@ std::optional<std::string> last_value(std::string_view text) {
   return std::nullopt;
 }
 
-// Two or more words outside commands.
-bool is_prose(std::string_view line) {
+// Words of two or more letters outside commands.
+int count_words(std::string_view line) {
   int words = 0;
   for (std::size_t i = 0; i < line.size();) {
     const bool command = line[i] == '\\';
@@ -171,7 +171,13 @@ bool is_prose(std::string_view line) {
     words += !command && end - i >= 2;
     i = std::max(end, i + 1);
   }
-  return words >= 2;
+  return words;
+}
+bool is_prose(std::string_view line) { return count_words(line) >= 2; }
+
+// One line of mathematics and nothing else: (1,2) is not its last number.
+bool is_bare(std::string_view text) {
+  return text.find('\n') == npos && count_words(text) == 0 && !find_environment(text, 0, true).found();
 }
 
 // What stands after "answer is": an environment if one follows at once, else up to the end of the
@@ -235,6 +241,8 @@ std::optional<std::string> extract_from(std::string_view text) {
                          "answers are", "solution is", "final result is"});
   if (claim != npos)
     if (auto answer = after_claim(text, claim)) return answer;
+  if (const std::string_view whole = text::trim_ascii(text); !whole.empty() && is_bare(whole))
+    return std::string(whole);
   return last_value(text);
 }
 

@@ -68,7 +68,7 @@ TEST(Needle, FillsTheLengthAndHoldsItsAnswers) {
         const NeedleCase made = make_needle(spec, tokens, 0.5, 7, count_tokens, text);
         EXPECT_EQ(made.tokens, count_tokens(made.prompt + made.answer_prefix));
         EXPECT_LE(made.tokens, tokens);
-        EXPECT_GT(made.tokens, tokens - 40) << name;
+        EXPECT_GT(made.tokens, tokens - 64) << name;  // a word of the list stands in it three times
         ASSERT_FALSE(made.answers.empty());
         for (const std::string& answer : made.answers)
           EXPECT_NE(made.prompt.find(answer), std::string::npos) << name << " " << answer;
@@ -92,9 +92,9 @@ TEST(Needle, SameSeedSameBytesOtherSeedOtherAnswers) {
   }
   // Frozen: a change of these bytes changes scores.
   const NeedleCase frozen = make_needle(spec_of(NeedleKind::passkey), 500, 0.5, 1, count_tokens);
-  EXPECT_EQ(sha256_hex(frozen.prompt).substr(0, 16), "@PASS@");
+  EXPECT_EQ(sha256_hex(frozen.prompt).substr(0, 16), "e503785cf10dca2f");
   const NeedleCase multi = make_needle(spec_of(NeedleKind::multi_key), 500, 0.5, 1, count_tokens);
-  EXPECT_EQ(sha256_hex(multi.prompt).substr(0, 16), "@MULTI@");
+  EXPECT_EQ(sha256_hex(multi.prompt).substr(0, 16), "04044ec561a89cf1");
 }
 
 TEST(Needle, DepthPlacesTheAskedOne) {
