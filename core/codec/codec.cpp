@@ -180,4 +180,13 @@ BitCount Codec::bits(std::int64_t tokens) const {
   return count;
 }
 
+BitCount Codec::fullest_bits(std::int64_t tokens) const {
+  BitCount fullest = bits(tokens);
+  const std::int64_t period = std::max(spec_.window.recent, 1);
+  for (std::int64_t t = std::max<std::int64_t>(1, tokens - period + 1); t < tokens; ++t)
+    if (const BitCount here = bits(t); here.total > fullest.total) fullest = here;
+  fullest.tokens = tokens;
+  return fullest;
+}
+
 }  // namespace vi::codec

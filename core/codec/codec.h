@@ -55,7 +55,11 @@ class Codec {
   int head_dim() const { return head_dim_; }
   const HeadCoder* key(int layer, int head) const;    // nullptr: the side is exact
   const HeadCoder* value(int layer, int head) const;
+  // Of a cache of exactly this many tokens.
   BitCount bits(std::int64_t tokens) const;
+  // At the fullest moment of the flush period that ends at `tokens`: just after a block was flushed a cache
+  // holds no exact token, and bits() there would hide the window.
+  BitCount fullest_bits(std::int64_t tokens) const;
 
  private:
   CodecSpec spec_;

@@ -49,6 +49,31 @@ std::string range_of(const Plot& plot, bool x) {
   return fmt::format("set {}range [{}:{}]\n", x ? 'x' : 'y', low, high);
 }
 
+// Ticks of a logarithmic axis: gnuplot alone writes powers of ten only, and a plot may lie between two of them.
+std::string log_ticks(const Plot& plot) {
+  double low = INFINITY, high = 0;
+  for (const Series& series : plot.series)
+    for (const auto& [x, y] : series.points)
+      if (std::isfinite(y) && y > 0) low = std::min(low, y), high = std::max(high, y);
+  if (!(low <= high)) return "";
+  // As few digits as leave at least three ticks.
+  const std::vector<std::vector<double>> steps = {
+      {1}, {1, 2, 5}, {1, 1.5, 2, 3, 5, 7}, {1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9}};
+  std::string ticks;
+  for (const auto& step : steps) {
+    ticks.clear();
+    int n = 0;
+    for (int decade = -12; decade <= 12; ++decade)
+      for (const double s : step) {
+        const double value = s * std::pow(10.0, decade);
+        if (value < 0.92 * low || value > 1.1 * high) continue;
+        ticks += fmt::format("{}{:.10g}", n++ ? ", " : "", value);
+      }
+    if (n >= 3) break;
+  }
+  return ticks.empty() ? "" : "set ytics (" + ticks + ")\nset format y '%g'\n";
+}
+
 std::string script_of(const Plot& plot) {
   std::string s = fmt::format(
       "set terminal svg noenhanced size {},{} dynamic font 'sans-serif,13' background '#ffffff'\n"
@@ -56,7 +81,7 @@ std::string script_of(const Plot& plot) {
       "set key outside right top vertical samplen 2 spacing 1.1\nset lmargin 10\n",
       plot.width, plot.height, quoted(plot.title), quoted(plot.x_label), quoted(plot.y_label));
   if (plot.log_x) s += "set logscale x 2\nset format x '%.0f'\n";
-  if (plot.log_y) s += "set logscale y\n";
+  if (plot.log_y) s += "set logscale y\n" + log_ticks(plot);
   s += range_of(plot, true) + range_of(plot, false);
   for (std::size_t i = 0; i < plot.series.size(); ++i) {
     s += fmt::format("$d{} << EOD\n", i);
@@ -73,7 +98,9 @@ std::string script_of(const Plot& plot) {
   for (std::size_t i = 0; i < plot.series.size(); ++i) {
     const Series& series = plot.series[i];
     const char* colour = kColours[i % std::size(kColours)];
-    const int point = static_cast<int>(i % 8) + 4;
+    // Colour and symbol have periods without a common divisor: 88 series before one comes twice.
+    constexpr int kPoints[] = {4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 3};
+    const int point = kPoints[i % std::size(kPoints)];
     const std::string title = series.name.empty() ? "notitle" : "title " + quoted(series.name);
     std::string with;
     switch (series.style) {

@@ -47,7 +47,7 @@ std::shared_ptr<const codec::Codec> load_codec(StageContext& context, codec::Cod
 }
 
 Json bits_json(const codec::Codec& codec) {
-  const codec::BitCount bits = codec.bits(kBitsAt);
+  const codec::BitCount bits = codec.fullest_bits(kBitsAt);
   return Json{{"key_bits", bits.key_payload},
               {"value_bits", bits.value_payload},
               {"key_metadata_bits", bits.key_metadata},
@@ -64,7 +64,7 @@ Json memory_json(const codec::Codec& codec) {
   for (std::int64_t tokens = 512; tokens <= 131072; tokens *= 2) {
     const double elements = 2.0 * codec.n_layers() * codec.n_kv_heads() * codec.head_dim() *
                             static_cast<double>(tokens);
-    points.push_back({tokens, codec.bits(tokens).total * elements / 8 / 1048576.0});
+    points.push_back({tokens, codec.fullest_bits(tokens).total * elements / 8 / 1048576.0});
   }
   return points;
 }

@@ -62,6 +62,9 @@ TEST(Codec, BitsByHand) {
   EXPECT_NEAR(b.window, 0.5 * (5.0 / 13 * 15.5 + 6.0 / 13 * 6), 1e-12);
   EXPECT_NEAR(b.total, (8 * 0.5 + 5 * 16 + 7 * 10 + 6 * 16) / 26.0, 1e-12);
   EXPECT_EQ(b.codebook_bytes, 2 * 2 * 3 * 16);
+  // of 11..14 tokens, 13 has most: 3 keys of the open block, 2 sinks, and 6 values
+  EXPECT_EQ(codec.fullest_bits(14).total, b.total);
+  EXPECT_LT(codec.bits(14).total, b.total);
   const Codec exact(spec("{}"), 2, 3, 8, identity_set(), {});
   EXPECT_EQ(exact.bits(1).total, 16);
   EXPECT_EQ(exact.bits(1).window, 0);
