@@ -277,7 +277,6 @@ void bench_kernels(BenchRows& rows, Progress& progress) {
   const GpuBench& settings = rows.settings();
   if (settings.set != "all" && settings.set != "quick")
     fail<ConfigError>("bench kernels: expected --cases all or quick, got {}", settings.set);
-  const at::NoGradGuard no_grad;
   KernelBench bench(rows, progress);
   const CodeShape two{4, 8, false}, one{8, 8, false};
   if (!settings.kv_lens.empty()) {

@@ -2,8 +2,11 @@
 // twin: at::mv through cuda/torch/step_plain.cpp. Shapes: columns a multiple of 8, any rows.
 // Launch: 8 warps a CTA, two rows a warp, x in shared memory as f32. Traffic: rows * columns * 2 bytes.
 // The norm's 1 / rms(x) is one number, so it multiplies the finished sums: W (x w) / rms(x).
+// Launched as a programmatic dependent: it starts while the kernel before it drains, asks for its first
+// weights (which no kernel writes), and waits for that kernel before it touches x or y.
 #include "cuda/common/check.h"
 #include "cuda/common/element.cuh"
+#include "cuda/step/dependent.cuh"
 #include "cuda/step/params.h"
 
 namespace vi::cuda {
@@ -42,8 +45,10 @@ __device__ __forceinline__ uint4 load_once(const uint4* p) {
   return v;
 }
 
-template <bool kBf16>
-__global__ void __launch_bounds__(kThreads) kernel(GemvParams p) {
+// kDeep: the next weights are loaded before these are used, two CTAs a multiprocessor: long rows and many of
+// them. Else three CTAs, so that a small matrix is one wave.
+template <bool kBf16, bool kDeep>
+__global__ void __launch_bounds__(kThreads, kDeep ? 2 : 3) kernel(GemvParams p) {
   extern __shared__ float4 staged[];  // [columns / 4] x, times the norm's weight
   __shared__ float part[kWarps];
   constexpr Dtype kDtype = kBf16 ? Dtype::bf16 : Dtype::f16;
@@ -54,21 +59,23 @@ __global__ void __launch_bounds__(kThreads) kernel(GemvParams p) {
   const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp;
   const std::int64_t r0 = silu ? at : kRows * at, r1 = silu ? at + half : r0 + 1;
   const bool on0 = r0 < (silu ? half : p.rows), on1 = silu ? on0 : r1 < p.rows;
-  const std::int64_t chunks = p.columns / 8;  // of 16 bytes
+  const int chunks = static_cast<int>(p.columns / 8);  // of 16 bytes
   const uint4* w0 = static_cast<const uint4*>(p.w) + (on0 ? r0 : 0) * chunks;
   const uint4* w1 = static_cast<const uint4*>(p.w) + (on1 ? r1 : 0) * chunks;
   // The first weights are asked for before x is staged: their latency hides that work.
   uint4 a[kAhead], b[kAhead];
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
-    const std::int64_t c = lane + 32 * i;
+    const int c = lane + 32 * i;
     if (c < chunks) {
       a[i] = load_once(w0 + c);
       b[i] = load_once(w1 + c);
     }
   }
+  next_may_start();
+  wait_for_previous();
   float square = 0;
-  for (std::int64_t i = threadIdx.x; i < chunks; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < chunks; i += kThreads) {
     const uint4 v = static_cast<const uint4*>(p.x)[i];
     float2 x0 = widen<kBf16>(v.x), x1 = widen<kBf16>(v.y), x2 = widen<kBf16>(v.z),
            x3 = widen<kBf16>(v.w);
@@ -91,19 +98,21 @@ __global__ void __launch_bounds__(kThreads) kernel(GemvParams p) {
   }
   __syncthreads();
   float s0 = 0, s1 = 0;
-  for (std::int64_t c0 = lane; c0 < chunks; c0 += 32 * kAhead) {
+  for (int c0 = lane; c0 < chunks; c0 += 32 * kAhead) {
     uint4 na[kAhead], nb[kAhead];
+    if constexpr (kDeep) {
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const std::int64_t c = c0 + 32 * (kAhead + i);
-      if (c < chunks) {
-        na[i] = load_once(w0 + c);
-        nb[i] = load_once(w1 + c);
+      for (int i = 0; i < kAhead; ++i) {
+        const int c = c0 + 32 * (kAhead + i);
+        if (c < chunks) {
+          na[i] = load_once(w0 + c);
+          nb[i] = load_once(w1 + c);
+        }
       }
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      const std::int64_t c = c0 + 32 * i;
+      const int c = c0 + 32 * i;
       if (c < chunks) {
         const float4 xa = staged[c], xb = staged[chunks + c];
         s0 = dot8<kBf16>(a[i], xa, xb, s0);
@@ -111,7 +120,15 @@ __global__ void __launch_bounds__(kThreads) kernel(GemvParams p) {
       }
     }
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) a[i] = na[i], b[i] = nb[i];
+    for (int i = 0; i < kAhead; ++i) {
+      const int c = c0 + 32 * (kAhead + i);
+      if constexpr (kDeep) {
+        a[i] = na[i], b[i] = nb[i];
+      } else if (c < chunks) {
+        a[i] = load_once(w0 + c);
+        b[i] = load_once(w1 + c);
+      }
+    }
   }
   for (int o = 16; o > 0; o /= 2) {
     s0 += __shfl_xor_sync(~0u, s0, o);
@@ -138,15 +155,21 @@ __global__ void __launch_bounds__(kThreads) kernel(GemvParams p) {
   if (on1) store_element(p.y, r1, out, add ? load_element(p.y, r1, out) + s1 : s1);
 }
 
-template <bool kBf16>
-void launch(const GemvParams& p) {
+template <bool kBf16, bool kDeep>
+void launch_as(const GemvParams& p) {
   const std::size_t bytes = static_cast<std::size_t>(p.columns) * sizeof(float);
   if (bytes > 48 * 1024)
-    VI_CUDA(cudaFuncSetAttribute(kernel<kBf16>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+    VI_CUDA(cudaFuncSetAttribute(kernel<kBf16, kDeep>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(bytes)));
   const std::int64_t items = (p.rows + 1) / 2;  // of two rows, whatever `then` says
-  kernel<kBf16><<<static_cast<unsigned>((items + kWarps - 1) / kWarps), kThreads, bytes, p.stream>>>(p);
-  VI_CUDA(cudaGetLastError());
+  launch_dependent(kernel<kBf16, kDeep>, dim3(static_cast<unsigned>((items + kWarps - 1) / kWarps)), kThreads, bytes,
+                   p.stream, p);
+}
+
+template <bool kBf16>
+void launch(const GemvParams& p) {
+  const bool small = p.rows <= 8192 && p.columns <= 8192;
+  small ? launch_as<kBf16, false>(p) : launch_as<kBf16, true>(p);
 }
 
 }  // namespace

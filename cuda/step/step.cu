@@ -2,6 +2,7 @@
 // cuda/torch/step_plain.cpp (tests: decode_step_test); traffic is a few rows, launches are what costs.
 #include "cuda/common/check.h"
 #include "cuda/common/element.cuh"
+#include "cuda/step/dependent.cuh"
 #include "cuda/step/params.h"
 
 namespace vi::cuda {
@@ -74,6 +75,8 @@ __global__ void rope_kernel(RopeAppendParams p) {
                           : (head - p.n_q_heads) % p.n_kv_heads;
   const int all = p.n_q_heads + 2 * p.n_kv_heads;
   const bool on = i < d;
+  next_may_start();
+  wait_for_previous();
   float x = on ? load_element(p.qkv, (static_cast<std::int64_t>(b) * all + head) * d + i, p.in) : 0;
   const void* norm = is_query ? p.q_norm : is_key ? p.k_norm : nullptr;
   if (norm) {
@@ -93,7 +96,11 @@ __global__ void rope_kernel(RopeAppendParams p) {
   if (on && map.center && !is_query) x -= map.center[kv * d + i];
   if (on && map.scale) x *= map.scale[kv * d + i];
   if (map.hadamard) {
-    for (int h = 1; h < d; h *= 2) {
+    for (int h = 1; h < d && h < 32; h *= 2) {
+      const float other = __shfl_xor_sync(~0u, x, h);
+      x = (i & h) ? other - x : x + other;
+    }
+    for (int h = 32; h < d; h *= 2) {
       if (on) row[i] = x;
       __syncthreads();
       if (on) x = (i & h) ? row[i ^ h] - x : x + row[i ^ h];
@@ -151,9 +158,8 @@ void rope_append(const RopeAppendParams& p) {
   for (const SideMap* map : {&p.query, &p.key, &p.value})
     if (map->hadamard && (map->dense || (p.head_dim & (p.head_dim - 1))))
       throw_call("rope_append: hadamard needs head_dim a power of two, and no dense map beside it");
-  rope_kernel<<<dim3(p.n_q_heads + 2 * p.n_kv_heads, p.batch), (p.head_dim + 31) / 32 * 32, 0,
-                p.stream>>>(p);
-  VI_CUDA(cudaGetLastError());
+  launch_dependent(rope_kernel, dim3(p.n_q_heads + 2 * p.n_kv_heads, p.batch),
+                   (p.head_dim + 31) / 32 * 32, 0, p.stream, p);
 }
 
 void silu_mul(const void* x, void* y, int batch, std::int64_t ffn, Dtype dtype,
