@@ -5,23 +5,12 @@
 #include "core/common/error.h"
 #include "core/common/interrupt.h"
 #include "core/model/model_config.h"
-#include "eval/modes.h"
 
 namespace vi::eval {
 namespace {
 
 bool holds(const std::vector<std::int32_t>& ids, std::int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
-
-at::Tensor prefill(const model::Decoder& decoder, std::span<const std::int32_t> prompt,
-                   cache::KvCache& cache, const GenerateSettings& settings) {
-  if (settings.prefill_chunk > 0 && settings.codec && !settings.codec->spec().exact()) {
-    ChunkedPrefillAttention hook(settings.codec, cache, settings.prefill_chunk);
-    return decoder.forward(prompt, 0, hook);
-  }
-  PrefillAttention hook(cache);
-  return decoder.forward(prompt, 0, hook);
 }
 
 }  // namespace
@@ -32,24 +21,27 @@ std::string_view name(StopReason reason) {
 
 Generation generate(const model::Decoder& decoder, std::span<const std::int32_t> prompt,
                     cache::KvCache& cache, const GenerateSettings& settings) {
+  return generate(*make_cache_model(decoder, cache, settings.codec, settings.prefill_chunk), prompt, settings);
+}
+
+Generation generate(StepModel& model, std::span<const std::int32_t> prompt,
+                    const GenerateSettings& settings) {
   const std::int64_t context =
-      settings.context > 0 ? settings.context : decoder.config().max_position;
+      settings.context > 0 ? settings.context : model.config().max_position;
   if (prompt.empty()) fail("an empty prompt");
   if (context > 0 && std::ssize(prompt) >= context)
     fail("a prompt of {} tokens: expected fewer than the context's {}", prompt.size(), context);
   VI_CHECK(settings.max_new_tokens > 0, "max_new_tokens {}", settings.max_new_tokens);
 
-  cache.reset();
+  model.reset();
   std::vector<std::int32_t> banned = settings.end_ids;
   banned.insert(banned.end(), settings.stop_ids.begin(), settings.stop_ids.end());
   model::Sampler sampler(settings.sampler);
-  DecodeAttention decode(cache);
   Generation out;
-  at::Tensor hidden =
-      prefill(decoder, prompt, cache, settings).narrow(0, std::ssize(prompt) - 1, 1);
+  at::Tensor scores = model.prefill(prompt);
   for (;;) {
     check_interrupt();
-    const at::Tensor logits = decoder.logits(hidden).to(at::kCPU).contiguous();
+    const at::Tensor logits = scores.to(at::kCPU).contiguous();
     const bool early = std::ssize(out.ids) < settings.min_new_tokens;
     const std::int32_t id = sampler.next(
         {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())},
@@ -76,7 +68,7 @@ Generation generate(const model::Decoder& decoder, std::span<const std::int32_t>
       out.reason = StopReason::context_full;
       break;
     }
-    hidden = decoder.forward(std::span(&id, 1), position, decode);
+    scores = model.step(id);
   }
   return out;
 }

@@ -13,6 +13,7 @@
 #include "core/codec/codec.h"
 #include "core/decoder/decoder.h"
 #include "core/decoder/sampler.h"
+#include "eval/step_model.h"
 
 namespace vi::eval {
 
@@ -48,5 +49,8 @@ struct Generation {
 // are checked once a token. Error if the prompt is empty or does not leave room for one token.
 Generation generate(const model::Decoder& decoder, std::span<const std::int32_t> prompt,
                     cache::KvCache& cache, const GenerateSettings& settings);
+// The same on any model; prefill_chunk and codec are not used.
+Generation generate(StepModel& model, std::span<const std::int32_t> prompt,
+                    const GenerateSettings& settings);
 
 }  // namespace vi::eval

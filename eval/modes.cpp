@@ -7,6 +7,7 @@
 #include "core/common/error.h"
 #include "core/common/interrupt.h"
 #include "core/decoder/decoder_kernels.h"
+#include "eval/device_modes.h"
 
 namespace vi::eval {
 namespace {
@@ -95,6 +96,16 @@ at::Tensor attend_prompt(int layer, const Rows& rows, const codec::Codec* codec,
   return out.to(rows.options);
 }
 
+// The same off the CPU: eval/device_modes.h.
+at::Tensor attend_device(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                         const std::shared_ptr<const codec::Codec>& codec,
+                         std::shared_ptr<const DeviceCodec>& tables, std::int64_t sinks,
+                         const Ends& key_end, const Ends& value_end) {
+  if (!codec) return causal_attention(q, k, v);
+  if (!tables) tables = std::make_shared<const DeviceCodec>(codec, q.device());
+  return mixed_attention(layer, q, k, v, tables.get(), sinks, key_end, value_end);
+}
+
 // end[i] = i + 1 - behind: all but the newest `behind` tokens.
 Ends sliding_ends(std::int64_t n, std::int64_t behind) {
   Ends out(static_cast<std::size_t>(n));
@@ -115,6 +126,7 @@ void append_all(cache::KvCache& cache, int layer, const Rows& rows) {
 at::Tensor ExactAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
                                   const at::Tensor& v, std::int64_t first) {
   expect_start(first, "exact");
+  if (!q.device().is_cpu()) return causal_attention(q, k, v);
   return attend_prompt(layer, Rows(q, k, v), nullptr, 0, {}, {});
 }
 
@@ -122,6 +134,7 @@ at::Tensor AllAttention::attend(int layer, const at::Tensor& q, const at::Tensor
                                 const at::Tensor& v, std::int64_t first) {
   expect_start(first, "all");
   const Ends ends = sliding_ends(q.size(1), 0);
+  if (!q.device().is_cpu()) return attend_device(layer, q, k, v, codec_, tables_, 0, ends, ends);
   return attend_prompt(layer, Rows(q, k, v), codec_.get(), 0, ends, ends);
 }
 
@@ -139,6 +152,7 @@ at::Tensor WindowAttention::attend(int layer, const at::Tensor& q, const at::Ten
                                    const at::Tensor& v, std::int64_t first) {
   expect_start(first, "window");
   const Ends ends = sliding_ends(q.size(1), recent_);
+  if (!q.device().is_cpu()) return attend_device(layer, q, k, v, codec_, tables_, sinks_, ends, ends);
   return attend_prompt(layer, Rows(q, k, v), codec_.get(), sinks_, ends, ends);
 }
 
@@ -200,6 +214,10 @@ at::Tensor DecodeAttention::attend(int layer, const at::Tensor& q, const at::Ten
 at::Tensor DumpAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
                                  const at::Tensor& v, std::int64_t first) {
   expect_start(first, "dump");
+  if (!q.device().is_cpu()) {
+    see_(layer, q.to(at::kCPU), k.to(at::kCPU), v.to(at::kCPU));
+    return causal_attention(q, k, v);
+  }
   see_(layer, q, k, v);
   return attend_prompt(layer, Rows(q, k, v), nullptr, 0, {}, {});
 }

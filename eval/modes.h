@@ -1,6 +1,7 @@
 // What the decoder's attention sees: the exact keys and values, their reconstruction by a codec, a
 // cache. Each mode is one AttentionHook; its name stands in every result line. One softmax covers
-// exact and reconstructed tokens. Heads work on f32 rows, whatever the model's type.
+// exact and reconstructed tokens. Heads work on f32 rows, whatever the model's type. Tensors on a GPU
+// stay there (eval/device_modes.h), but for the hooks of a CPU cache.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,8 @@
 #include "core/decoder/attention_hook.h"
 
 namespace vi::eval {
+
+class DeviceCodec;
 
 // Exact causal attention over the tokens of one call (first must be 0).
 class ExactAttention final : public model::AttentionHook {
@@ -29,6 +32,7 @@ class AllAttention final : public model::AttentionHook {
 
  private:
   std::shared_ptr<const codec::Codec> codec_;
+  std::shared_ptr<const DeviceCodec> tables_;  // off the CPU, made at the first call
 };
 
 // `window`: each query sees its newest `recent` tokens (its own included) and the first `sinks`
@@ -43,6 +47,7 @@ class WindowAttention final : public model::AttentionHook {
 
  private:
   std::shared_ptr<const codec::Codec> codec_;
+  std::shared_ptr<const DeviceCodec> tables_;  // off the CPU, made at the first call
   std::int64_t recent_, sinks_;
 };
 
@@ -86,8 +91,8 @@ class DecodeAttention final : public model::AttentionHook {
   cache::KvCache& cache_;
 };
 
-// Exact attention that shows each layer's q, k and v (of the model's type, valid during the call
-// only) to a callback: the dump stage. first must be 0.
+// Exact attention that shows each layer's q, k and v (of the model's type, on the CPU, valid
+// during the call only) to a callback: the dump stage. first must be 0.
 class DumpAttention final : public model::AttentionHook {
  public:
   using See =

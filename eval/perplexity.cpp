@@ -1,11 +1,15 @@
 #include "eval/perplexity.h"
 
+#include <ATen/ATen.h>
+
 #include <cmath>
 
 #include "core/cache/kv_cache.h"
 #include "core/common/error.h"
+#include "core/common/interrupt.h"
 #include "core/model/model_config.h"
 #include "eval/modes.h"
+#include "eval/step_model.h"
 
 namespace vi::eval {
 namespace {
@@ -52,6 +56,22 @@ WindowScore stream(const model::Decoder& decoder, Ids window, std::int64_t prefi
   return sum(nll);
 }
 
+// On a GPU: token by token, as generation decodes.
+WindowScore stream_steps(const model::Decoder& decoder, Ids window, std::int64_t prefill,
+                         const std::shared_ptr<const codec::Codec>& codec) {
+  const auto model = make_step_model(decoder, codec, std::ssize(window));
+  std::vector<double> nll;
+  at::Tensor scores = model->prefill(window.first(static_cast<std::size_t>(prefill)));
+  for (const std::int32_t id : window.subspan(static_cast<std::size_t>(prefill))) {
+    if (!nll.empty()) {
+      check_interrupt();
+      scores = model->step(window[static_cast<std::size_t>(prefill) + nll.size() - 1]);
+    }
+    nll.push_back((scores.logsumexp(1) - scores.select(1, id)).item<double>());
+  }
+  return sum(nll);
+}
+
 }  // namespace
 
 void PerplexitySettings::check(const config::Mark& mark) const {
@@ -79,7 +99,9 @@ WindowScore score_window(const model::Decoder& decoder, Ids window,
   if (settings.mode == PerplexityMode::stream) {
     VI_CHECK(settings.prefill >= 1 && settings.prefill < n, "prefill {} of {} tokens",
              settings.prefill, n);
-    return stream(decoder, window, settings.prefill, codec);
+    return decoder.options().device.is_cpu()
+               ? stream(decoder, window, settings.prefill, codec)
+               : stream_steps(decoder, window, settings.prefill, codec);
   }
   const auto hook = make_hook(settings.mode, std::move(codec));
   const at::Tensor hidden = decoder.forward(window.first(window.size() - 1), 0, *hook);

@@ -29,6 +29,6 @@ int sweep_command(const RunArguments& arguments, const std::string& launcher, in
 int tokenize_command(const std::string& model, const std::string& text_file, bool chat, bool decode, const std::string& ids);
 int logits_command(const std::string& model, const std::string& ids, int top, const std::string& device);
 int score_command(const std::string& task, const std::string& cases);
-int bench_command(const std::string& what, const std::string& device, const std::string& json_file);
+int bench_command(const std::string& what, const std::string& device, const std::string& cases, const std::string& json_file);
 
 }  // namespace vi::pipeline

@@ -8,11 +8,13 @@
 #include "core/common/file.h"
 #include "core/decoder/decoder.h"
 #include "core/model/load.h"
+#include "eval/gpu_backend.h"
 #include "eval/modes.h"
 #include "eval/predictions.h"
 #include "pipeline/commands.h"
 #include "pipeline/experiment.h"
 #include "pipeline/paths.h"
+#include "pipeline/terminal.h"
 
 namespace vi::pipeline {
 namespace {
@@ -85,18 +87,20 @@ int tokenize_command(const std::string& name, const std::string& text_file, bool
 
 int logits_command(const std::string& name, const std::string& ids_text, int top,
                    const std::string& device) {
-  if (device == "cuda")
-    fail<CudaError>("--device cuda: the decoder of this version runs on the CPU");
   const std::vector<std::int32_t> ids = parse_ids(ids_text, "--ids");
   if (ids.empty()) fail<ConfigError>("--ids: expected at least one token id");
   const model::Model model = model::open_model(load_model_spec(name).path);
   for (const std::int32_t id : ids)
     if (id >= model.config.vocab)
       fail<ConfigError>("--ids: {} is outside the vocabulary of {} tokens", id, model.config.vocab);
-  const model::Decoder decoder(model.config, *model.weights);
+  TerminalProgress progress;
+  const model::Decoder decoder =
+      device == "cuda"
+          ? model::Decoder(eval::gpu_backend().make_engine(model.config, *model.weights, at::kFloat, progress))
+          : model::Decoder(model.config, *model.weights);
   eval::ExactAttention attention;
   const at::Tensor hidden = decoder.forward(ids, 0, attention);
-  const at::Tensor logits = decoder.logits(hidden.slice(0, hidden.size(0) - 1)).contiguous();
+  const at::Tensor logits = decoder.logits(hidden.slice(0, hidden.size(0) - 1)).to(at::kCPU).contiguous();
   const float* data = logits.const_data_ptr<float>();
   std::vector<std::int32_t> order(static_cast<std::size_t>(logits.size(1)));
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);

@@ -14,8 +14,10 @@ namespace vi::pipeline {
 
 using namespace std::string_view_literals;
 
-enum class Dtype { f32, bf16 };
-constexpr auto enum_names(Dtype) { return std::array{std::pair{"f32"sv, Dtype::f32}, std::pair{"bf16"sv, Dtype::bf16}}; }
+enum class Dtype { f32, bf16, f16 };
+constexpr auto enum_names(Dtype) {
+  return std::array{std::pair{"f32"sv, Dtype::f32}, std::pair{"bf16"sv, Dtype::bf16}, std::pair{"f16"sv, Dtype::f16}};
+}
 
 enum class Device { cpu, cuda };
 constexpr auto enum_names(Device) { return std::array{std::pair{"cpu"sv, Device::cpu}, std::pair{"cuda"sv, Device::cuda}}; }
@@ -33,7 +35,7 @@ struct ModelSpec {
     v("path", path, "a GGUF file or a Hugging Face folder");
     v("description", description, "one line");
     v("sha256", sha256, "expected checksum of the weights file; empty: any");
-    v("dtype", dtype, "f32 | bf16");
+    v("dtype", dtype, "f32 | bf16 | f16 (f16: on a GPU only)");
     v("max_length", max_length, "longest prompt in tokens; 0: what the model says");
   }
 };

@@ -91,12 +91,13 @@ int dispatch(int argc, char** argv) {
   score_app->add_option("--cases", cases, "JSONL file")->required();
   score_app->callback([&] { code = score_command(task, cases); });
 
-  std::string bench, json_file;
+  std::string bench, json_file, cases_set = "all";
   auto* bench_app = app.add_subcommand("bench", "timings with the fair baseline in the same run");
-  bench_app->add_option("what", bench, "kernels | kmeans")->required()->check(CLI::IsMember({"kernels", "e2e", "breakdown", "kmeans"}));
+  bench_app->add_option("what", bench, "kernels | kmeans | e2e | breakdown (the last two on a GPU)")->required()->check(CLI::IsMember({"kernels", "e2e", "breakdown", "kmeans"}));
   bench_app->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+  bench_app->add_option("--cases", cases_set, "on a GPU: all | quick, of e2e also: long | prefill");
   bench_app->add_option("--json", json_file, "also write the rows here, one JSON object a line");
-  bench_app->callback([&] { code = bench_command(bench, run.device, json_file); });
+  bench_app->callback([&] { code = bench_command(bench, run.device, cases_set, json_file); });
 
   std::string method, file;
   auto* export_app = app.add_subcommand("export", "transform and codebook of a method as one HDF5 file");

@@ -13,6 +13,7 @@
 #include "core/common/simd.h"
 #include "core/decoder/decoder.h"
 #include "core/model/load.h"
+#include "eval/gpu_backend.h"
 #include "eval/task.h"
 #include "pipeline/paths.h"
 
@@ -21,6 +22,10 @@ namespace fs = std::filesystem;
 
 Session::Session(Plan plan, Device device, TerminalProgress& progress)
     : plan_(std::move(plan)), device_(device), progress_(progress) {
+  if (device_ == Device::cuda)
+    eval::gpu_backend();  // says at once if there is none
+  else if (plan_.model.dtype == Dtype::f16)
+    fail<ConfigError>("model: dtype f16 needs --device cuda; on the CPU: f32 or bf16");
   for (const Method& method : plan_.methods)
     codec::check_against_model(method.codec, model().config.head_dim, method.mark);
   if (leak() && !plan_.experiment.calibration.allow_leak)
@@ -45,6 +50,7 @@ Json Session::compute_fields() const {
 }
 
 std::string Session::machine() const {
+  if (device_ == Device::cuda) return eval::gpu_backend().device_name();
   std::ifstream info("/proc/cpuinfo");
   std::string line;
   while (std::getline(info, line))
@@ -57,6 +63,7 @@ std::string Session::machine() const {
 }
 
 std::string Session::device_name() const {
+  if (device_ == Device::cuda) return fmt::format("cuda ({})", eval::gpu_backend().device_name());
   return fmt::format("{} ({})", config::to_string(device_), simd());
 }
 
@@ -141,7 +148,14 @@ const model::Decoder& Session::decoder() {
   if (!decoder_) {
     weights_sha256();  // checks them first
     model::DecoderOptions options;
-    options.dtype = plan_.model.dtype == Dtype::f32 ? at::kFloat : at::kBFloat16;
+    options.dtype = plan_.model.dtype == Dtype::f32    ? at::kFloat
+                    : plan_.model.dtype == Dtype::bf16 ? at::kBFloat16
+                                                       : at::kHalf;
+    if (device_ == Device::cuda) {
+      decoder_ = std::make_unique<model::Decoder>(
+          eval::gpu_backend().make_engine(model().config, *model().weights, options.dtype, progress_));
+      return *decoder_;
+    }
     decoder_ = std::make_unique<model::Decoder>(model().config, *model().weights, options);
   }
   return *decoder_;

@@ -26,6 +26,7 @@ class Session {
   ~Session();
 
   const Plan& plan() const { return plan_; }
+  Device device() const { return device_; }
   TerminalProgress& progress() { return progress_; }
   const eval::TaskLibrary& tasks() const;
 

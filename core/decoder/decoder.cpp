@@ -33,6 +33,9 @@ void check_hidden(const ModelConfig& config, const at::Tensor& hidden) {
 Decoder::Decoder(const ModelConfig& config, const WeightFile& weights,
                  const DecoderOptions& options)
     : engine_(make_engine(config, weights, options)) {}
+Decoder::Decoder(std::unique_ptr<DecoderEngine> engine) : engine_(std::move(engine)) {
+  check_config(engine_->config());
+}
 Decoder::~Decoder() = default;
 Decoder::Decoder(Decoder&& other) noexcept = default;
 Decoder& Decoder::operator=(Decoder&& other) noexcept = default;

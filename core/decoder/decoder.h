@@ -34,12 +34,15 @@ class Decoder {
   // Reads every weight (dequantised, then rounded to dtype); `weights` may go afterwards.
   // ContractError if a tensor is missing, has the wrong shape or holds a value that is not finite.
   Decoder(const ModelConfig& config, const WeightFile& weights, const DecoderOptions& options = {});
+  // On an engine made elsewhere (the GPU's).
+  explicit Decoder(std::unique_ptr<DecoderEngine> engine);
   ~Decoder();
   Decoder(Decoder&& other) noexcept;
   Decoder& operator=(Decoder&& other) noexcept;
 
   const ModelConfig& config() const;
   const DecoderOptions& options() const;
+  const DecoderEngine& engine() const { return *engine_; }
 
   // The n tokens `ids` at positions [first, first + n) -> hidden states after the final norm [n,
   // hidden]. Layer-major: all rows pass a layer before the next one; inside a layer they go in

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <sstream>
 
-#include "core/cache/kv_cache.h"
 #include "core/codec/codec_io.h"
 #include "core/codec/train.h"
 #include "core/common/file.h"
@@ -17,6 +16,7 @@
 #include "eval/needle.h"
 #include "eval/perplexity.h"
 #include "eval/predictions.h"
+#include "eval/step_model.h"
 #include "eval/task.h"
 #include "eval/truncate.h"
 #include "pipeline/session.h"
@@ -219,10 +219,9 @@ void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Co
   Session& session = context.session;
   const model::ModelConfig& config = session.model().config;
   const model::Tokenizer& tokenizer = *session.model().tokenizer;
-  const auto cache = codec->spec().exact()
-                         ? cache::make_dense_cache(config.n_layers, config.n_q_heads,
-                                                   config.n_kv_heads, config.head_dim)
-                         : cache::make_coded_cache(codec, config.n_q_heads);
+  std::string how;
+  const auto model = eval::make_step_model(session.decoder(), codec, session.max_length(), &how);
+  if (session.device() == Device::cuda) context.progress.note("cache: " + how);
   Records records(context.pending.path("predictions.jsonl"));
   context.progress.begin(session.current_label, static_cast<std::int64_t>(n));
   context.progress.advance(static_cast<std::int64_t>(std::min(records.lines().size(), n)));
@@ -236,9 +235,8 @@ void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Co
     settings.end_ids = config.eos_ids;
     settings.stop_ids = prompt.stop_ids;
     settings.context = session.max_length();
-    settings.codec = codec;
     const eval::Generation generation =
-        eval::generate(session.decoder(), prompt.ids, *cache, settings);
+        eval::generate(*model, prompt.ids, settings);
     eval::Prediction& record = prompt.record;
     record.prompt_tokens = static_cast<std::int64_t>(prompt.ids.size());
     record.stop_reason = eval::name(generation.reason);

@@ -1,0 +1,22 @@
+// `vecinfer bench kernels | e2e | breakdown --device cuda`: timings on synthetic data and weights, with the
+// fair baselines in the same run. What each case is: docs/kernels/end_to_end.md.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/common/json.h"
+#include "core/common/progress.h"
+
+namespace vi::cuda {
+
+struct GpuBench {
+  std::string what;         // kernels | e2e | breakdown
+  std::string set = "all";  // all | quick; e2e also: long, prefill; kernels also: one "BATCHxKV_LEN"
+  std::vector<std::int64_t> kv_lens = {};  // kernels: batch 1 at these lengths instead (the profile stage)
+};
+std::vector<Json> gpu_bench(const GpuBench& settings, Progress& progress,
+                            const std::function<void(const Json&)>& each);
+
+}  // namespace vi::cuda

@@ -1,0 +1,87 @@
+// The KV cache of a batch on a device: packed codes in the kernels' block layout beside an exact window
+// (first tokens and the newest ones, in the codec's space), or dense rows. Each sequence has its own
+// length. State lives on the device, so that a step can be a CUDA graph; the host keeps a copy of the
+// lengths. Flush rule: `block` on both sides (core/codec/window.h), the same as on the CPU.
+// On a CPU device it works by the kernels' oracles: what the tests compare with core/cache.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cuda/torch/memory_plan.h"
+#include "cuda/torch/ops.h"
+
+namespace vi::cuda {
+
+struct CacheShape {
+  int n_layers = 0, n_q_heads = 0, n_kv_heads = 0, head_dim = 0;
+  int batch = 1;
+  std::int64_t capacity = 0;          // tokens of a sequence at most, exact ones included
+  at::ScalarType dtype = at::kHalf;   // of exact rows and queries: f16 or bf16
+};
+
+// Why a codec cannot be held as codes on the GPU ("keys are integers", ...); nullopt if it can.
+std::optional<std::string> why_not_coded(const codec::Codec& codec);
+
+class DeviceCache {
+ public:
+  // codec null: dense. Error if the codec cannot be held as codes, or no kernel serves it (with
+  // allow_naive the slow kernel then does, and kernel() says so).
+  DeviceCache(const CacheShape& shape, std::shared_ptr<const eval::DeviceCodec> codec, at::Device device,
+              bool allow_naive = false);
+  static MemoryPlan plan(const CacheShape& shape, const codec::Codec* codec);
+
+  const CacheShape& shape() const { return shape_; }
+  const eval::DeviceCodec* codec() const { return codec_.get(); }
+  std::string kernel() const;  // "look-up", "naive" or "dense"
+  std::int64_t len(int sequence) const { return len_.at(static_cast<std::size_t>(sequence)); }
+  std::int64_t code_bytes() const;  // that one step reads, all layers
+
+  void reset();
+  // A whole prompt of one layer: k, v [n_kv_heads, n, head_dim] post-RoPE. The sequence must be empty.
+  void put_prompt(int layer, int sequence, const at::Tensor& k, const at::Tensor& v);
+  void set_len(int sequence, std::int64_t tokens);  // after put_prompt of every layer
+  // Random codes and rows for timings, each sequence `tokens` long.
+  void fill_random(std::int64_t tokens);
+
+  // One step: begin() on the host's side, then the device's begin_step with these tensors, then for
+  // each layer rows(), append by rope_append, flush(), attend(). advance() at the end.
+  bool flushes_next() const;  // does this step complete a block of some sequence?
+  void flush(int layer) const;
+  void attend(int layer, const at::Tensor& q, at::Tensor& out) const;
+  void advance();             // host lengths; the device's were advanced by begin_step
+  void check_room() const;    // Error where a sequence is full
+
+  int sinks() const { return sinks_; }
+  int recent() const { return codec_ ? recent_ : 0; }
+  const at::Tensor& tokens() const { return tokens_; }
+  const at::Tensor& kv_len() const { return kv_len_; }
+  const at::Tensor& dense_len() const { return dense_len_; }
+  const at::Tensor& slot() const { return slot_; }
+  const at::Tensor& first() const { return first_; }
+  at::Tensor key_rows(int layer) const { return key_rows_[layer]; }
+  at::Tensor value_rows(int layer) const { return value_rows_[layer]; }
+
+ private:
+  std::int64_t coded(std::int64_t tokens) const;
+  CacheShape shape_;
+  std::shared_ptr<const eval::DeviceCodec> codec_;
+  at::Device device_;
+  int sinks_ = 0, recent_ = 0;
+  std::int64_t rows_ = 0;            // of a window; of the dense cache: capacity
+  std::int64_t coded_capacity_ = 0;
+  KernelConfig config_;
+  int splits_ = 1;
+  at::Tensor key_codes_, value_codes_;  // u8 [n_layers, batch, n_kv_heads, stream]
+  at::Tensor key_by_code_, value_by_code_, key_mean_;
+  at::Tensor key_rows_, value_rows_;    // [n_layers, batch, n_kv_heads, rows_, head_dim]
+  at::Tensor workspace_;
+  at::Tensor tokens_, kv_len_, dense_len_, slot_, first_;  // i32 [batch]
+  std::vector<std::int64_t> len_;
+};
+
+}  // namespace vi::cuda
