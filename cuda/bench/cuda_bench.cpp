@@ -2,7 +2,7 @@
 // the median of cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case
 // and kernel.
 //   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set
-//   one|quick|grid|shapes|encode|all] [--repeats N]
+//   one|quick|grid|shapes|codes|gqa|encode|all] [--repeats N] [--only SUBSTRING of a case]
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -23,7 +23,7 @@ namespace vi::cuda {
 namespace {
 
 struct Options {
-  std::string json, commit = "unknown", date = "unknown", set = "quick";
+  std::string json, commit = "unknown", date = "unknown", set = "quick", only;
   int repeats = 21;
 };
 
@@ -64,10 +64,12 @@ struct Bench {
   }
 
   // The coded kernel. Returns its median.
-  double coded(const std::string& name, CaseSpec s) {
+  double coded(const std::string& name, CaseSpec s, bool generic = false) {
+    if (name.find(options.only) == std::string::npos) return -1;
     s.device_codes = true;
     DecodeCase c(s);
-    const KernelConfig config = select_kernel(c.problem(device));
+    const KernelConfig config = generic ? select_generic(c.problem(device))
+                                        : select_kernel(c.problem(device));
     const DecodeCase::Result r = c.run(config);
     const int b = static_cast<int>(s.kv_len.size()) - 1, h = s.n_kv_heads - 1;
     double error = -1;  // paged cases are checked by the tests
@@ -86,12 +88,13 @@ struct Bench {
     }
     const DecodeParams p = c.device_params(config);
     const Timing t = timer.cold([&] { decode_attention(p, config); }, options.repeats);
-    line(name, s, "lookup", t, c.code_bytes(), error);
+    line(name, s, kernel_name(config.kind), t, c.code_bytes(), error);
     return t.median_ms;
   }
 
   // The dense baseline at the same shape.
   double dense(const std::string& name, const CaseSpec& s) {
+    if (name.find(options.only) == std::string::npos) return -1;
     const int batch = static_cast<int>(s.kv_len.size()), n = s.kv_len[0];
     const std::size_t per_head = static_cast<std::size_t>(n) * s.head_dim,
                       total = per_head * s.n_kv_heads * batch;
@@ -251,6 +254,50 @@ struct Bench {
                 name.c_str(), "encode", t.median_ms, tokens_per_s, tflops);
   }
 
+  // Every pair of codes of the paper and its ablations at 16 x 16384, against our dense kernel.
+  void codes() {
+    struct Pair {
+      int head_dim;
+      CodeShape key, value;
+    };
+    const std::vector<Pair> pairs = {
+        {128, {4, 8, false}, {4, 8, false}},   {128, {4, 8, true}, {4, 8, true}},
+        {128, {2, 8, false}, {2, 8, false}},   {128, {2, 8, true}, {2, 8, true}},
+        {128, {4, 12, true}, {4, 12, true}},   {128, {4, 10, true}, {4, 10, true}},
+        {128, {8, 12, true}, {8, 12, true}},   {128, {4, 10, true}, {8, 12, true}},
+        {128, {8, 8, false}, {8, 8, false}},   {128, {8, 8, true}, {8, 8, true}},
+        {64, {4, 8, false}, {4, 8, false}},    {64, {8, 8, false}, {8, 8, false}},
+        {128, {4, 12, false}, {4, 12, false}}, {128, {4, 10, false}, {4, 10, false}},
+        {128, {8, 12, false}, {8, 12, false}}, {128, {4, 10, false}, {8, 12, false}},
+        {128, {8, 16, true}, {8, 16, true}},   {128, {2, 4, false}, {2, 4, false}},
+        {128, {4, 6, false}, {4, 6, false}},   {128, {2, 3, false}, {2, 3, false}},
+        {128, {8, 10, false}, {8, 10, false}}, {128, {8, 10, true}, {8, 10, true}},
+        {64, {4, 12, true}, {4, 12, true}},    {64, {2, 8, false}, {2, 8, false}},
+        {80, {4, 8, false}, {4, 8, false}},    {96, {4, 8, false}, {4, 8, false}},
+        {256, {4, 8, false}, {4, 8, false}}};
+    CaseSpec s;
+    s.n_kv_heads = 8;
+    s.kv_len.assign(16, 16384);
+    const double d128 = dense("dense head_dim 128 16x16384", s);
+    s.head_dim = 64;
+    const double d64 = dense("dense head_dim 64 16x16384", s);
+    const auto scope = [](const CodeShape& c) { return c.shared ? " shared" : " sub-space"; };
+    for (const Pair& pair : pairs) {
+      s.head_dim = pair.head_dim;
+      s.key = pair.key;
+      s.value = pair.value;
+      const auto code = [](const CodeShape& c) {
+        return "d" + std::to_string(c.dsub) + "b" + std::to_string(c.code_bits);
+      };
+      const std::string name =
+          (pair.head_dim == 128 ? "" : "head_dim " + std::to_string(pair.head_dim) + " ") + "K-" +
+          code(pair.key) + "/V-" + code(pair.value) + scope(pair.key) + " 16x16384";
+      const double ms = coded(name, s);
+      const double base = pair.head_dim == 128 ? d128 : pair.head_dim == 64 ? d64 : 0;
+      if (ms > 0 && base > 0) std::printf("%-34s dense f16 / coded: %.2f\n", name.c_str(), base / ms);
+    }
+  }
+
   void run() {
     copy = timer.copy_bandwidth();
     std::printf("%s, copy %.0f GB/s (read + write)\n", device.name.c_str(), copy / 1e9);
@@ -286,6 +333,15 @@ struct Bench {
       encoding("encode d4b8, 1 token x 1", 1, 1, 4, 8, false);
       encoding("encode d4b8, 1 token x 64", 64, 1, 4, 8, false);
     }
+    if (all || set == "codes") codes();
+    if (set == "gqa")
+      for (int group : {1, 2, 4, 7, 8, 16}) {
+        CaseSpec s = shape(16, 16384);
+        s.group = group;
+        both("d4b8 GQA " + std::to_string(group) + " 16x16384", s);
+        s.key.shared = s.value.shared = true;
+        coded("d4b8 shared GQA " + std::to_string(group) + " 16x16384", s);
+      }
     if (set == "one") coded("d4b8 16x16384", shape(16, 16384));
     if (all || set == "grid") coded("d4b8 32x196608", shape(32, 196608));
     if (all || set == "shapes") {
@@ -340,6 +396,8 @@ int main_of(int argc, char** argv) {
       o.date = v;
     else if (key == "--set")
       o.set = v;
+    else if (key == "--only")
+      o.only = v;
     else if (key == "--repeats")
       o.repeats = std::stoi(v);
     else
