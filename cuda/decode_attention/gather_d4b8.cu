@@ -2,4 +2,3 @@
 #include "cuda/decode_attention/gather_launch.cuh"
 
 VI_GATHER_INSTANCE(128, 4, 8, 16, true, 4, 8, 16, true, 1)
-VI_GATHER_INSTANCE(128, 4, 8, 2, false, 4, 8, 1, false, 1)

@@ -100,10 +100,10 @@ TEST(Select, GatherByCodecAndGroup) {
   p.key = {4, 10, true};
   p.value = {8, 12, true};
   EXPECT_EQ(select_kernel(p).kind, KernelKind::gather);
-  p = plain();  // d4b8: four heads a pass by look-up, more by gather
+  p = plain();  // d4b8 per sub-space: four heads a pass by look-up, more than eight by gather
+  p.n_q_heads = 8 * 8;
   EXPECT_EQ(select_kernel(p).kind, KernelKind::lookup);
-  p.n_q_heads = 8 * 7;
-  EXPECT_EQ(select_kernel(p).kind, KernelKind::gather);
+  p.key.shared = p.value.shared = true;
   EXPECT_EQ(gather_table()[select_kernel(p).row].heads, 8);
   p.n_q_heads = 8 * 16;
   EXPECT_EQ(gather_table()[select_kernel(p).row].heads, 16);
