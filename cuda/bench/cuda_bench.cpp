@@ -2,7 +2,7 @@
 // the median of cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case
 // and kernel.
 //   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set
-//   one|quick|grid|shapes|codes|gqa|kmeans|encode|all] [--repeats N] [--only SUBSTRING of a case]
+//   one|quick|grid|shapes|codes|gqa|shared|kmeans|encode|all] [--repeats N] [--only SUBSTRING of a case] [--kernel lookup|gather|generic]
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -26,7 +26,7 @@ namespace vi::cuda {
 namespace {
 
 struct Options {
-  std::string json, commit = "unknown", date = "unknown", set = "quick", only;
+  std::string json, commit = "unknown", date = "unknown", set = "quick", only, kernel;
   int repeats = 21;
 };
 
@@ -67,12 +67,15 @@ struct Bench {
   }
 
   // The coded kernel. Returns its median.
-  double coded(const std::string& name, CaseSpec s, bool generic = false) {
+  double coded(const std::string& name, CaseSpec s) {
     if (name.find(options.only) == std::string::npos) return -1;
     s.device_codes = true;
     DecodeCase c(s);
-    const KernelConfig config = generic ? select_generic(c.problem(device))
-                                        : select_kernel(c.problem(device));
+    const Problem problem = c.problem(device);
+    const KernelConfig config = options.kernel == "lookup"    ? select_lookup(problem)
+                                : options.kernel == "gather"  ? select_gather(problem)
+                                : options.kernel == "generic" ? select_generic(problem)
+                                                              : select_kernel(problem);
     const DecodeCase::Result r = c.run(config);
     const int b = static_cast<int>(s.kv_len.size()) - 1, h = s.n_kv_heads - 1;
     double error = -1;  // paged cases are checked by the tests
@@ -452,6 +455,17 @@ struct Bench {
       kmeans(4, 65536, 8, 16384, 1, false);
     }
     if (all || set == "codes") codes();
+    if (all || set == "shared")
+      for (const auto& [batch, kv_len] : std::vector<std::pair<int, int>>{{1, 196608},
+                                                                          {16, 16384},
+                                                                          {32, 8192},
+                                                                          {64, 4096},
+                                                                          {128, 2048},
+                                                                          {256, 1024}}) {
+        CaseSpec s = shape(batch, kv_len);
+        s.key.shared = s.value.shared = true;
+        coded("d4b8 shared " + std::to_string(batch) + "x" + std::to_string(kv_len), s);
+      }
     if (set == "gqa")
       for (int group : {1, 2, 4, 7, 8, 16}) {
         CaseSpec s = shape(16, 16384);
@@ -514,6 +528,8 @@ int main_of(int argc, char** argv) {
       o.date = v;
     else if (key == "--set")
       o.set = v;
+    else if (key == "--kernel")
+      o.kernel = v;
     else if (key == "--only")
       o.only = v;
     else if (key == "--repeats")

@@ -14,6 +14,9 @@ namespace lookup {
 template <int kHeadDim, int kDsubK, int kDsubV>
 void launch_row(const WalkArgs& args, int n_ctas, cudaStream_t stream);
 
+template <>
+void launch_row<128, 2, 2>(const WalkArgs& args, int n_ctas, cudaStream_t stream);
+
 void launch(const LookupRow& row, const DecodeParams& params, const KernelConfig& config);
 
 }  // namespace lookup

@@ -19,7 +19,9 @@ void launch(const LookupRow& row, const DecodeParams& p, const KernelConfig& con
   const auto is = [&](int d, int k, int v) {
     return row.head_dim == d && row.key_dsub == k && row.value_dsub == v;
   };
-  if (is(128, 4, 4))
+  if (is(128, 2, 2))
+    launch_row<128, 2, 2>(args, config.n_ctas, p.stream);
+  else if (is(128, 4, 4))
     launch_row<128, 4, 4>(args, config.n_ctas, p.stream);
   else if (is(128, 8, 8))
     launch_row<128, 8, 8>(args, config.n_ctas, p.stream);

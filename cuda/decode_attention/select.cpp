@@ -82,14 +82,19 @@ bool same(const CodeShape& a, const CodeShape& b) {
   return a.dsub == b.dsub && a.code_bits == b.code_bits && a.shared == b.shared;
 }
 
-int find_gather(const Problem& p) {
+// The row for a problem's GQA group; `any`: else the last one for its codec.
+int find_gather(const Problem& p, bool any = false) {
   const auto& rows = gather_table();
   const int group = p.n_q_heads / p.n_kv_heads;
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    if (rows[i].head_dim == p.head_dim && same(rows[i].key, p.key) &&
-        same(rows[i].value, p.value) && group >= rows[i].from && group <= rows[i].to)
-      return static_cast<int>(i);
-  return -1;
+  int found = -1;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].head_dim != p.head_dim || !same(rows[i].key, p.key) ||
+        !same(rows[i].value, p.value))
+      continue;
+    if (group >= rows[i].from && group <= rows[i].to) return static_cast<int>(i);
+    if (any) found = static_cast<int>(i);
+  }
+  return found;
 }
 
 std::string shape_name(const CodeShape& s) { return fmt::format("d{}b{}", s.dsub, s.code_bits); }
@@ -103,8 +108,8 @@ std::string problem_name(const Problem& p) {
 }  // namespace
 
 const std::vector<LookupRow>& lookup_table() {
-  static const std::vector<LookupRow> rows = {{128, 4, 4}, {128, 8, 8}, {128, 4, 8},
-                                              {128, 8, 4}, {64, 4, 4},  {64, 8, 8}};
+  static const std::vector<LookupRow> rows = {{128, 4, 4}, {128, 8, 8}, {128, 4, 8}, {128, 8, 4},
+                                              {128, 2, 2}, {64, 4, 4},  {64, 8, 8}};
   return rows;
 }
 
@@ -176,10 +181,10 @@ KernelConfig select_generic(const Problem& p) {
   return config;
 }
 
-KernelConfig select_fast(const Problem& p) {
-  check(p);
+namespace {
+
+KernelConfig persistent(const Problem& p, int gather, int lookup) {
   KernelConfig config;
-  const int gather = find_gather(p), lookup = gather < 0 ? find_lookup(p) : -1;
   if (gather < 0 && lookup < 0)
     fail("decode_attention: no fast kernel for {}; supported: {}", problem_name(p),
          supported_list());
@@ -193,6 +198,24 @@ KernelConfig select_fast(const Problem& p) {
   config.row = gather >= 0 ? gather : lookup;
   plan_walk(p, gather >= 0 ? gather_table()[gather].heads : kLookupHeads, config);
   return config;
+}
+
+}  // namespace
+
+KernelConfig select_lookup(const Problem& p) {
+  check(p);
+  return persistent(p, -1, find_lookup(p));
+}
+
+KernelConfig select_gather(const Problem& p) {
+  check(p);
+  return persistent(p, find_gather(p, true), -1);
+}
+
+KernelConfig select_fast(const Problem& p) {
+  check(p);
+  const int gather = find_gather(p);
+  return persistent(p, gather, gather < 0 ? find_lookup(p) : -1);
 }
 
 KernelConfig select_kernel(const Problem& p) {

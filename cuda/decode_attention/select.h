@@ -61,6 +61,9 @@ std::string supported_list();
 KernelConfig select_kernel(const Problem& problem);
 // The same, but vi::Error with the list instead of the generic kernel.
 KernelConfig select_fast(const Problem& problem);
+// One kernel on request, to compare: vi::Error where it is not compiled for the problem.
+KernelConfig select_lookup(const Problem& problem);
+KernelConfig select_gather(const Problem& problem);
 KernelConfig select_generic(const Problem& problem);
 // The naive kernel: tests and comparisons only.
 KernelConfig select_naive(const Problem& problem);

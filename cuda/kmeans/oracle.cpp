@@ -3,20 +3,27 @@
 #include <cmath>
 #include <limits>
 #include <random>
-#include <unordered_map>
+#include <utility>
 
 #include "cuda/kmeans/kmeans.h"
 
 namespace vi::cuda {
 
-// faiss::rand_perm, the first ksub places only: a swap is kept in a map instead of an array of n.
+// faiss::rand_perm, the first ksub places only: what was swapped is kept in a small table (open
+// addressing) instead of an array of n.
 std::vector<int> faiss_initial_points(int n, int ksub, std::int64_t seed) {
   std::mt19937 rng(static_cast<unsigned>(seed + 1));
-  std::unordered_map<int, int> moved;
-  moved.reserve(2 * static_cast<std::size_t>(ksub));
+  std::size_t size = 64;
+  while (size < 4 * static_cast<std::size_t>(ksub)) size *= 2;
+  std::vector<std::pair<int, int>> moved(size, {-1, 0});
+  const auto place = [&](int i) -> std::pair<int, int>& {
+    std::size_t k = (static_cast<unsigned>(i) * 2654435761u) & (size - 1);
+    while (moved[k].first != -1 && moved[k].first != i) k = (k + 1) & (size - 1);
+    return moved[k];
+  };
   const auto at = [&](int i) {
-    const auto found = moved.find(i);
-    return found == moved.end() ? i : found->second;
+    const auto& found = place(i);
+    return found.first == i ? found.second : i;
   };
   std::vector<int> first(ksub);
   for (int i = 0; i < ksub; ++i) {
@@ -25,9 +32,9 @@ std::vector<int> faiss_initial_points(int n, int ksub, std::int64_t seed) {
       break;
     }
     const int j = i + static_cast<int>(rng() % static_cast<unsigned>(n - i));
-    const int mine = at(i), other = at(j);
-    first[i] = other;
-    moved[j] = mine;
+    const int mine = at(i);
+    first[i] = at(j);
+    place(j) = {j, mine};
   }
   return first;
 }

@@ -40,6 +40,7 @@ TEST(Select, EveryRowIsServed) {
     p.value = {row.value_dsub, 8, false};  // one side shared: never gather's
     const KernelConfig c = select_kernel(p);
     EXPECT_EQ(c.kind, KernelKind::lookup);
+    EXPECT_EQ(select_lookup(p).row, c.row);
     EXPECT_EQ(lookup_table()[c.row].key_dsub, row.key_dsub);
   }
 }
