@@ -174,15 +174,19 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
     const int h = head_pass / passes, first_head = head_pass % passes * kHeads,
               n_heads = min(kHeads, group - first_head);
     const int q_row = b * p.n_q_heads + h * group + first_head;
-    const std::uint8_t* key_codes = p.key.codes + h * p.key.head_stride;
-    const std::uint8_t* value_codes = p.value.codes + h * p.value.head_stride;
+    // Without codes there may be none to fetch: any bytes do.
+    const auto* key_codes = len > 0 ? p.key.codes + h * p.key.head_stride
+                                    : static_cast<const std::uint8_t*>(p.key.centroids);
+    const auto* value_codes = len > 0 ? p.value.codes + h * p.value.head_stride
+                                      : static_cast<const std::uint8_t*>(p.value.centroids);
 
     // Codes of a chunk: keys of block g / 4, tokens 4 (g % 4)..; values of block q / 2, tokens
     // 8 (q % 2).. Past the end they are the last block's again, and their scores are never used.
-    unsigned key_low[kKeyBooks], key_high[kKeyBooks] = {}, value_low[kValueBooks][2],
-        value_high[kValueBooks] = {};
+    unsigned key_low[kKeyBooks], key_high[kKeyBooks] = {}, value_high[kValueBooks] = {};
+    uint2 value_low[kValueBooks];
     const auto page_of = [&](int block) {
       block = min(block, last_block);
+      if (len == 0) return 0;
       return p.block_table ? __ldg(p.block_table + static_cast<std::int64_t>(b) * p.max_pages +
                                    block / page_blocks)
                            : b;
@@ -193,14 +197,13 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
                                  static_cast<std::int64_t>(block) * K::kBlock;
 #pragma unroll
       for (int i = 0; i < kKeyBooks; ++i)
-        key_low[i] = __ldg(reinterpret_cast<const unsigned*>(from + (4 * i + q) * 16) + (g & 3));
+        key_low[i] = load_u32(from + (4 * i + q) * 16 + (g & 3) * 4);
       if constexpr (K::kHigh > 0) {
         from += K::kBooks * 16 + q * 2 * K::kHigh + (g & 3) * (K::kHigh / 2);
 #pragma unroll
         for (int i = 0; i < kKeyBooks; ++i) {
           const std::uint8_t* at = from + i * 8 * K::kHigh;
-          key_high[i] =
-              K::kHigh == 4 ? __ldg(reinterpret_cast<const std::uint16_t*>(at)) : __ldg(at);
+          key_high[i] = K::kHigh == 4 ? load_u16(at) : load_u8(at);
         }
       }
     };
@@ -210,28 +213,24 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
                                  static_cast<std::int64_t>(block) * V::kBlock;
 #pragma unroll
       for (int i = 0; i < kValueBooks; ++i) {
-        const uint2 w = __ldg(reinterpret_cast<const uint2*>(from + (8 * i + g) * 16) + (q & 1));
-        value_low[i][0] = w.x;
-        value_low[i][1] = w.y;
+        value_low[i] = load_u64(from + (8 * i + g) * 16 + (q & 1) * 8);
       }
       if constexpr (V::kHigh > 0) {
         from += V::kBooks * 16 + g * 2 * V::kHigh + (q & 1) * V::kHigh;
 #pragma unroll
         for (int i = 0; i < kValueBooks; ++i) {
           const std::uint8_t* at = from + i * 16 * V::kHigh;
-          value_high[i] = V::kHigh == 4 ? __ldg(reinterpret_cast<const unsigned*>(at))
-                                        : __ldg(reinterpret_cast<const std::uint16_t*>(at));
+          value_high[i] = V::kHigh == 4 ? load_u32(at) : load_u16(at);
         }
       }
     };
 
-    int chunk = chunk0 + warp, key_page = b, value_page = b;
-    if (chunk < chunk1) {
-      load_keys(chunk, page_of(2 * chunk + (g >> 2)));
-      load_values(chunk, page_of(2 * chunk + (q >> 1)));
-      key_page = page_of(2 * (chunk + kWarps) + (g >> 2));
-      value_page = page_of(2 * (chunk + kWarps) + (q >> 1));
-    }
+    // No branch around the loads: it would make copies of the codes, and the copies wait for them.
+    int chunk = chunk0 + warp;
+    load_keys(chunk, page_of(2 * chunk + (g >> 2)));
+    load_values(chunk, page_of(2 * chunk + (q >> 1)));
+    int key_page = page_of(2 * (chunk + kWarps) + (g >> 2)),
+        value_page = page_of(2 * (chunk + kWarps) + (q >> 1));
     unsigned query[kNTiles][kSteps][2];
 #pragma unroll
     for (int n = 0; n < kNTiles; ++n) {
@@ -347,7 +346,7 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
               const unsigned bits = k & 1 ? value_high[i] >> (4 * V::kHigh)
                                           : value_high[i] & ((1u << (4 * V::kHigh)) - 1u);
               const unsigned high = V::kHigh > 0 ? spread<V::kHigh == 0 ? 4 : V::kHigh>(bits) : 0u;
-              const unsigned code = code_of<V::kHigh>(value_low[i][k & 1], high, 2 * t + (k >> 1));
+              const unsigned code = code_of<V::kHigh>(k & 1 ? value_low[i].y : value_low[i].x, high, 2 * t + (k >> 1));
               load_entry<V::kWords>(value_table + value_lane +
                                         (V::kShared ? 0 : i * 8 * V::kBook) + code * V::kStride,
                                     w);
