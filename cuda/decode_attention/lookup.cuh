@@ -370,7 +370,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
     __syncthreads();
 
     // Look-up addresses: byte 0 = the lane's place in an entry, byte 1 = the code.
-    unsigned key_lane = lane % (S::kBooksK * S::kCopiesK) * 8, value_lane = g * 16 + (q >> 1) * 8 + (q & 1) * 4;
+    unsigned key_lane = lane % (S::kBooksK * S::kCopiesK) * 8,
+             value_lane = g * 16 + (q >> 1) * 8 + (q & 1) * 4;
     unsigned token_lane = 16 * q + (g >> 2);
     asm volatile("" : "+r"(key_lane), "+r"(value_lane), "+r"(token_lane)::"memory");
     // An mma wants A in four consecutive registers, and rows 8..15 of the selectors do not matter:

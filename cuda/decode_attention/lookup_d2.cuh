@@ -9,9 +9,10 @@
 // Roofline   memory: 9.8 clk/SM a token at 3.0 TB/s; look-ups: 64 x 8 + 64 x 4 bytes = 6 clk
 // Numerics   as lookup.cuh
 // Design     Keys as there, each tile of four tokens summing two entries a lane. Values: lane =
-//   sub-space too, so the table needs no copies. Lane (g, q) holds rows g, g + 8 of A = V^T (its two
-//   dims) in the k slots of its quad place; the four lanes of a quad own different sub-spaces, so B's
-//   columns are (owner, head of a pair) and hold P only where the slot is the owner's, else zero.
+//   sub-space too, so the table needs no copies. Lane (g, q) holds rows g, g + 8 of A = V^T (its
+//   two dims) in the k slots of its quad place; the four lanes of a quad own different sub-spaces,
+//   so B's columns are (owner, head of a pair) and hold P only where the slot is the owner's, else
+//   zero.
 #pragma once
 
 #include "cuda/decode_attention/lookup.cuh"
@@ -140,8 +141,7 @@ struct Query {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int dim = 2 * (lane + 32 * half);
-      const float2 mean =
-          __ldg(reinterpret_cast<const float2*>(p.key.mean + h * kHeadDim + dim));
+      const float2 mean = __ldg(reinterpret_cast<const float2*>(p.key.mean + h * kHeadDim + dim));
 #pragma unroll
       for (int i = 0; i < kHeads; ++i) {
         const std::int64_t at =
@@ -243,8 +243,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
       Query query;
       query.load(p, q_row, n_heads, h, lane);
       if (len > 0 && table_head != h) {
-        const auto* from =
-            static_cast<const unsigned*>(p.value.by_code) + h * kKsub * (p.value.shared ? 1 : kBooks);
+        const auto* from = static_cast<const unsigned*>(p.value.by_code) +
+                           h * kKsub * (p.value.shared ? 1 : kBooks);
         auto* to = reinterpret_cast<uint4*>(shared(kValueTable));
         for (int i = tid; i < kKsub * kBooks / 4; i += kThreads) {
           if (p.value.shared) {
@@ -268,8 +268,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
       if (len > 0) {
         constexpr int kBatch = 8;
         const int stride = p.key.shared ? 1 : kBooks;
-        const auto* from =
-            static_cast<const unsigned*>(p.key.by_code) + h * kKsub * stride + (p.key.shared ? 0 : lane);
+        const auto* from = static_cast<const unsigned*>(p.key.by_code) + h * kKsub * stride +
+                           (p.key.shared ? 0 : lane);
 #pragma unroll 1
         for (int start = warp; start < kKsub; start += kWarps * kBatch) {
           unsigned w[kBatch][2];
@@ -338,7 +338,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
     // Exact tokens (sinks, window): steps of 16, dealt to the pieces of the item and there to the
     // warps, last warp first.
     const int sequence = walk[kSequence], start = walk[kItemStart], hp = walk[kHeadPass];
-    const int kv_head = hp / passes, first = hp % passes * kHeads, heads = min(kHeads, group - first);
+    const int kv_head = hp / passes, first = hp % passes * kHeads,
+              heads = min(kHeads, group - first);
     const int row = sequence * p.n_q_heads + kv_head * group + first;
     const int item_units = max(1, (place->len + kUnit - 1) / kUnit);
     const int first_cta = start / walk[kPer], piece = static_cast<int>(blockIdx.x) - first_cta;
@@ -347,8 +348,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
     if (piece + n_pieces * (kWarps - 1 - warp) < (n_dense + 15) / 16) {
       Query query;
       query.load(p, row, heads, kv_head, lane);
-      const std::int64_t dense =
-          (static_cast<std::int64_t>(sequence) * p.n_kv_heads + kv_head) * p.dense_capacity * kHeadDim;
+      const std::int64_t dense = (static_cast<std::int64_t>(sequence) * p.n_kv_heads + kv_head) *
+                                 p.dense_capacity * kHeadDim;
 #pragma unroll 1
       for (int from = 16 * (piece + n_pieces * (kWarps - 1 - warp)); from < n_dense;
            from += 16 * n_pieces * kWarps) {
