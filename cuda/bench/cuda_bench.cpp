@@ -2,7 +2,8 @@
 // the median of cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case
 // and kernel.
 //   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set
-//   one|quick|grid|shapes|codes|gqa|shared|kmeans|encode|all] [--repeats N] [--only SUBSTRING of a case] [--kernel lookup|gather|generic]
+//   one|quick|grid|shapes|codes|gqa|shared|kmeans|encode|decode|all] [--repeats N] [--only
+//   SUBSTRING of a case] [--kernel lookup|gather|generic]
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -300,13 +301,18 @@ struct Bench {
           code(pair.key) + "/V-" + code(pair.value) + scope(pair.key) + " 16x16384";
       const double ms = coded(name, s);
       const double base = pair.head_dim == 128 ? d128 : pair.head_dim == 64 ? d64 : 0;
-      if (ms > 0 && base > 0) std::printf("%-34s dense f16 / coded: %.2f\n", name.c_str(), base / ms);
+      if (ms > 0 && base > 0)
+        std::printf("%-34s dense f16 / coded: %.2f\n", name.c_str(), base / ms);
     }
   }
 
-  // All problems at once against one after another (the same trainer, and faiss::Clustering's way: a
-  // search on the GPU for each iteration, means on the host). One problem is checked by the oracle.
+  // All problems at once against one after another (the same trainer, and faiss::Clustering's way:
+  // a search on the GPU for each iteration, means on the host). One problem is checked by the
+  // oracle.
   void kmeans(int problems, int n, int dsub, int ksub, int iterations, bool sequential) {
+    const std::string name = "kmeans " + std::to_string(problems) + " x " + std::to_string(n) +
+                             " x " + std::to_string(dsub) + " -> " + std::to_string(ksub);
+    if (name.find(options.only) == std::string::npos) return;
     Rng rng(5);
     std::vector<float> seed((1u << 20) - 36);
     for (auto& v : seed) v = static_cast<float>(rng.normal());
@@ -343,8 +349,7 @@ struct Bench {
     VI_CUDA(cudaMemcpy(own.data(), points.data() + last * own.size(), own.size() * sizeof(float),
                        cudaMemcpyDeviceToHost));
     const double got = inertia.download()[last];
-    const OracleKmeans want =
-        oracle_kmeans(own.data(), n, dsub, ksub, iterations, seeds[last]);
+    const OracleKmeans want = oracle_kmeans(own.data(), n, dsub, ksub, iterations, seeds[last]);
     const double off = got / want.inertia - 1;
     if (!(std::abs(off) <= 0.005)) {
       std::printf("kmeans: WRONG, inertia %g, oracle %g: not reported\n", got, want.inertia);
@@ -383,7 +388,7 @@ struct Bench {
       });
     }
     const double rate = static_cast<double>(problems) * n * ksub * iterations / best;
-    nlohmann::ordered_json j = {{"case", "kmeans"},
+    nlohmann::ordered_json j = {{"case", name},
                                 {"problems", problems},
                                 {"points", n},
                                 {"dsub", dsub},
@@ -399,14 +404,13 @@ struct Bench {
                                 {"date", options.date},
                                 {"commit", options.commit}};
     if (file.is_open()) file << j.dump() << "\n" << std::flush;
-    std::printf(
-        "kmeans %d x (%d x %d -> %d), %d iterations: %.4f s (%.3g distances/s), inertia %+.4f %%",
-        problems, n, dsub, ksub, iterations, best, rate, 100 * off);
+    std::printf("%s, %d iterations: %.4f s (%.3g distances/s), inertia %+.4f %%", name.c_str(),
+                iterations, best, rate, 100 * off);
     if (sequential)
-      std::printf("; one after another: own %.2f s (%.1fx), search on the GPU, means on the host "
-                  "%.2f s (%.1fx)",
-                  one * problems, one * problems / best, faiss_way * problems,
-                  faiss_way * problems / best);
+      std::printf(
+          "; one after another: own %.2f s (%.1fx), search on the GPU, means on the host "
+          "%.2f s (%.1fx)",
+          one * problems, one * problems / best, faiss_way * problems, faiss_way * problems / best);
     std::printf("\n");
     std::fflush(stdout);
   }
@@ -423,7 +427,7 @@ struct Bench {
       return s;
     };
     const std::string& set = options.set;
-    const bool all = set == "all";
+    const bool every = set == "all", all = every || set == "decode";  // decode: attention alone
     if (all || set == "grid" || set == "quick") {
       const std::vector<std::pair<int, int>> grid = {
           {1, 196608}, {1, 131072}, {1, 32768},  {8, 32768},  {16, 16384},
@@ -436,7 +440,7 @@ struct Bench {
           both(name, shape(batch, kv_len));
       }
     }
-    if (all || set == "shapes" || set == "encode") {
+    if (every || set == "shapes" || set == "encode") {
       encoding("encode d4b8, 16384 tokens", 1, 16384, 4, 8, false);
       encoding("encode d4b8 shared, 16384 tokens", 1, 16384, 4, 8, true);
       encoding("encode d8b8, 16384 tokens", 1, 16384, 8, 8, false);
@@ -446,7 +450,7 @@ struct Bench {
       encoding("encode d4b8, 1 token x 1", 1, 1, 4, 8, false);
       encoding("encode d4b8, 1 token x 64", 64, 1, 4, 8, false);
     }
-    if (all || set == "kmeans") {
+    if (every || set == "kmeans") {
       kmeans(2048, 65536, 4, 256, 30, true);
       kmeans(2048, 16384, 4, 256, 30, false);
       kmeans(64, 65536, 2, 256, 30, false);
@@ -456,12 +460,8 @@ struct Bench {
     }
     if (all || set == "codes") codes();
     if (all || set == "shared")
-      for (const auto& [batch, kv_len] : std::vector<std::pair<int, int>>{{1, 196608},
-                                                                          {16, 16384},
-                                                                          {32, 8192},
-                                                                          {64, 4096},
-                                                                          {128, 2048},
-                                                                          {256, 1024}}) {
+      for (const auto& [batch, kv_len] : std::vector<std::pair<int, int>>{
+               {1, 196608}, {16, 16384}, {32, 8192}, {64, 4096}, {128, 2048}, {256, 1024}}) {
         CaseSpec s = shape(batch, kv_len);
         s.key.shared = s.value.shared = true;
         coded("d4b8 shared " + std::to_string(batch) + "x" + std::to_string(kv_len), s);

@@ -1,8 +1,7 @@
 // gather: one decode step of attention over vector-quantised K and V whose codebooks lie in shared
-// memory as they are: centroids are looked up straight into mma fragments. VecInfer sec. 3.4, Eq. 10
-// Computes   o = softmax(q K^T * scale) V over coded tokens and exact ones; lse in log2
-// Oracle     oracle.h      Test tests/cuda/decode_attention_test.cpp
-// Essay      docs/kernels/decode_attention.md
+// memory as they are: centroids are looked up straight into mma fragments. VecInfer sec. 3.4, Eq.
+// 10 Computes   o = softmax(q K^T * scale) V over coded tokens and exact ones; lse in log2 Oracle
+// oracle.h      Test tests/cuda/decode_attention_test.cpp Essay docs/kernels/decode_attention.md
 // Shapes     head_dim 64|128, dsub 2|4|8, 8, 10 or 12 bits, where both books (times their copies)
 //            take at most 192 KiB; 8 or 16 query heads a pass
 // Launch     persistent, one CTA a SM, runs of units as in walk.cuh
@@ -10,13 +9,14 @@
 // Roofline   shared memory: d4b12, head_dim 128: 64 look-ups of 8 bytes = 4 cycles without bank
 //            conflicts, 9.4 with those of random codes over so many copies
 // Numerics   q and centroids as stored (f16), probabilities f16 shifted up by 2^14, all sums f32
-// Design     A chunk is 32 tokens (two blocks of the code layout), taken as two tiles of 16. Keys are
-//   the A operand: lane (g, q) looks up tokens 4g + j of sub-spaces 4i + q, an entry's words ARE the
-//   fragment's registers (dims permuted alike in the query fragments). Two movmatrix turn scores
-//   into the B operand of V; lane (g, q) then looks up tokens 8q.. of sub-spaces 8i + g. So nothing
-//   depends on the number of heads but the mma count. Random codes meet in banks: entry c lies
-//   kCopies times, side by side, and a lane reads copy lane % kCopies, which halves the banks that
-//   can meet for each doubling.
+// Design     A chunk is 32 tokens (two blocks of the code layout), taken as two tiles of 16. Keys
+// are
+//   the A operand: lane (g, q) looks up tokens 4g + j of sub-spaces 4i + q, an entry's words ARE
+//   the fragment's registers (dims permuted alike in the query fragments). Two movmatrix turn
+//   scores into the B operand of V; lane (g, q) then looks up tokens 8q.. of sub-spaces 8i + g. So
+//   nothing depends on the number of heads but the mma count. Random codes meet in banks: entry c
+//   lies kCopies times, side by side, and a lane reads copy lane % kCopies, which halves the banks
+//   that can meet for each doubling.
 #pragma once
 
 #include "cuda/decode_attention/walk.cuh"
@@ -97,18 +97,17 @@ __device__ __forceinline__ void load_entry(const unsigned char* from, unsigned* 
 __device__ __forceinline__ unsigned load_two(const void* p, std::int64_t i, Dtype dtype) {
   const unsigned w =
       __ldg(reinterpret_cast<const unsigned*>(static_cast<const std::uint16_t*>(p) + i));
-  return dtype == Dtype::f16 ? w
-                             : pack_half2_finite(__uint_as_float(w << 16),
-                                                 __uint_as_float(w & 0xffff0000u));
+  return dtype == Dtype::f16
+             ? w
+             : pack_half2_finite(__uint_as_float(w << 16), __uint_as_float(w & 0xffff0000u));
 }
 
 // Copies a side's book of KV head h into shared memory, each entry kCopies times.
 template <class S, int kThreads>
 __device__ __forceinline__ void fill_table(const CodedSide& side, int h, unsigned char* table) {
   constexpr int kEntries = (S::kShared ? 1 : S::kBooks) * S::kKsub;
-  const auto* from =
-      static_cast<const unsigned char*>(side.centroids) + static_cast<std::int64_t>(h) * kEntries *
-                                                              S::kEntry;
+  const auto* from = static_cast<const unsigned char*>(side.centroids) +
+                     static_cast<std::int64_t>(h) * kEntries * S::kEntry;
   for (int c = threadIdx.x; c < kEntries; c += kThreads) {
     unsigned w[S::kWords];
     if constexpr (S::kWords == 1) {
@@ -174,74 +173,72 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
     const int h = head_pass / passes, first_head = head_pass % passes * kHeads,
               n_heads = min(kHeads, group - first_head);
     const int q_row = b * p.n_q_heads + h * group + first_head;
-    const std::uint8_t* key_codes = p.key.codes + h * p.key.head_stride;
-    const std::uint8_t* value_codes = p.value.codes + h * p.value.head_stride;
+    // Without codes there may be none to fetch: any bytes do.
+    const auto* key_codes = len > 0 ? p.key.codes + h * p.key.head_stride
+                                    : static_cast<const std::uint8_t*>(p.key.centroids);
+    const auto* value_codes = len > 0 ? p.value.codes + h * p.value.head_stride
+                                      : static_cast<const std::uint8_t*>(p.value.centroids);
 
     // Codes of a chunk: keys of block g / 4, tokens 4 (g % 4)..; values of block q / 2, tokens
     // 8 (q % 2).. Past the end they are the last block's again, and their scores are never used.
-    unsigned key_low[kKeyBooks], key_high[kKeyBooks] = {}, value_low[kValueBooks][2],
-        value_high[kValueBooks] = {};
+    unsigned key_low[kKeyBooks], key_high[kKeyBooks] = {}, value_high[kValueBooks] = {};
+    uint2 value_low[kValueBooks];
     const auto page_of = [&](int block) {
       block = min(block, last_block);
+      if (len == 0) return 0;
       return p.block_table ? __ldg(p.block_table + static_cast<std::int64_t>(b) * p.max_pages +
                                    block / page_blocks)
                            : b;
     };
     const auto load_keys = [&](int chunk, int page) {
       const int block = min(2 * chunk + (g >> 2), last_block) % page_blocks;
-      const std::uint8_t* from = key_codes + page * p.key.outer_stride +
-                                 static_cast<std::int64_t>(block) * K::kBlock;
+      const std::uint8_t* from =
+          key_codes + page * p.key.outer_stride + static_cast<std::int64_t>(block) * K::kBlock;
 #pragma unroll
       for (int i = 0; i < kKeyBooks; ++i)
-        key_low[i] = __ldg(reinterpret_cast<const unsigned*>(from + (4 * i + q) * 16) + (g & 3));
+        key_low[i] = load_u32(from + (4 * i + q) * 16 + (g & 3) * 4);
       if constexpr (K::kHigh > 0) {
         from += K::kBooks * 16 + q * 2 * K::kHigh + (g & 3) * (K::kHigh / 2);
 #pragma unroll
         for (int i = 0; i < kKeyBooks; ++i) {
           const std::uint8_t* at = from + i * 8 * K::kHigh;
-          key_high[i] =
-              K::kHigh == 4 ? __ldg(reinterpret_cast<const std::uint16_t*>(at)) : __ldg(at);
+          key_high[i] = K::kHigh == 4 ? load_u16(at) : load_u8(at);
         }
       }
     };
     const auto load_values = [&](int chunk, int page) {
       const int block = min(2 * chunk + (q >> 1), last_block) % page_blocks;
-      const std::uint8_t* from = value_codes + page * p.value.outer_stride +
-                                 static_cast<std::int64_t>(block) * V::kBlock;
+      const std::uint8_t* from =
+          value_codes + page * p.value.outer_stride + static_cast<std::int64_t>(block) * V::kBlock;
 #pragma unroll
       for (int i = 0; i < kValueBooks; ++i) {
-        const uint2 w = __ldg(reinterpret_cast<const uint2*>(from + (8 * i + g) * 16) + (q & 1));
-        value_low[i][0] = w.x;
-        value_low[i][1] = w.y;
+        value_low[i] = load_u64(from + (8 * i + g) * 16 + (q & 1) * 8);
       }
       if constexpr (V::kHigh > 0) {
         from += V::kBooks * 16 + g * 2 * V::kHigh + (q & 1) * V::kHigh;
 #pragma unroll
         for (int i = 0; i < kValueBooks; ++i) {
           const std::uint8_t* at = from + i * 16 * V::kHigh;
-          value_high[i] = V::kHigh == 4 ? __ldg(reinterpret_cast<const unsigned*>(at))
-                                        : __ldg(reinterpret_cast<const std::uint16_t*>(at));
+          value_high[i] = V::kHigh == 4 ? load_u32(at) : load_u16(at);
         }
       }
     };
 
-    int chunk = chunk0 + warp, key_page = b, value_page = b;
-    if (chunk < chunk1) {
-      load_keys(chunk, page_of(2 * chunk + (g >> 2)));
-      load_values(chunk, page_of(2 * chunk + (q >> 1)));
-      key_page = page_of(2 * (chunk + kWarps) + (g >> 2));
-      value_page = page_of(2 * (chunk + kWarps) + (q >> 1));
-    }
+    // No branch around the loads: it would make copies of the codes, and the copies wait for them.
+    int chunk = chunk0 + warp;
+    load_keys(chunk, page_of(2 * chunk + (g >> 2)));
+    load_values(chunk, page_of(2 * chunk + (q >> 1)));
+    int key_page = page_of(2 * (chunk + kWarps) + (g >> 2)),
+        value_page = page_of(2 * (chunk + kWarps) + (q >> 1));
     unsigned query[kNTiles][kSteps][2];
 #pragma unroll
     for (int n = 0; n < kNTiles; ++n) {
       const int head = 8 * n + g;
-      const std::int64_t at =
-          static_cast<std::int64_t>(q_row + min(head, n_heads - 1)) * kHeadDim;
+      const std::int64_t at = static_cast<std::int64_t>(q_row + min(head, n_heads - 1)) * kHeadDim;
 #pragma unroll
       for (int u = 0; u < 2 * kSteps; ++u) {
-        const unsigned w = load_two(
-            p.q, at + (4 * (u / K::kWords) + q) * K::kDsub + 2 * (u % K::kWords), p.dtype);
+        const unsigned w =
+            load_two(p.q, at + (4 * (u / K::kWords) + q) * K::kDsub + 2 * (u % K::kWords), p.dtype);
         query[n][u / 2][u % 2] = head < n_heads ? w : 0u;
       }
     }
@@ -337,7 +334,7 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
         tile(
             [&](int i, int row, unsigned* w) {
               const unsigned high =
-                  K::kHigh > 0 ? spread<K::kHigh == 0 ? 4 : K::kHigh>(key_high[i]) : 0u;
+                  K::kHigh > 0 ? spread < K::kHigh == 0 ? 4 : K::kHigh > (key_high[i]) : 0u;
               const unsigned code = code_of<K::kHigh>(key_low[i], high, 2 * t + row);
               load_entry<K::kWords>(
                   key_table + key_lane + (K::kShared ? 0 : i * 4 * K::kBook) + code * K::kStride,
@@ -346,10 +343,12 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
             [&](int i, int k, unsigned* w) {
               const unsigned bits = k & 1 ? value_high[i] >> (4 * V::kHigh)
                                           : value_high[i] & ((1u << (4 * V::kHigh)) - 1u);
-              const unsigned high = V::kHigh > 0 ? spread<V::kHigh == 0 ? 4 : V::kHigh>(bits) : 0u;
-              const unsigned code = code_of<V::kHigh>(value_low[i][k & 1], high, 2 * t + (k >> 1));
-              load_entry<V::kWords>(value_table + value_lane +
-                                        (V::kShared ? 0 : i * 8 * V::kBook) + code * V::kStride,
+              const unsigned high =
+                  V::kHigh > 0 ? spread < V::kHigh == 0 ? 4 : V::kHigh > (bits) : 0u;
+              const unsigned code = code_of<V::kHigh>(k & 1 ? value_low[i].y : value_low[i].x, high,
+                                                      2 * t + (k >> 1));
+              load_entry<V::kWords>(value_table + value_lane + (V::kShared ? 0 : i * 8 * V::kBook) +
+                                        code * V::kStride,
                                     w);
             },
             [&](int row) { return 2 * t + row < rest; });
@@ -384,10 +383,9 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
           [&](int i, int k, unsigned* w) {
 #pragma unroll
             for (int u = 0; u < V::kWords; ++u)
-              w[u] = load_two(p.dense_value,
-                              row_of(2 * q + (k & 1) + 8 * (k >> 1)) + (8 * i + g) * V::kDsub +
-                                  2 * u,
-                              p.dtype);
+              w[u] = load_two(
+                  p.dense_value,
+                  row_of(2 * q + (k & 1) + 8 * (k >> 1)) + (8 * i + g) * V::kDsub + 2 * u, p.dtype);
           },
           [&](int row) { return first + g + 8 * row < n_dense; });
     }

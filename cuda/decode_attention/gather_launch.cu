@@ -19,10 +19,10 @@ void launch(const GatherRow& row, const DecodeParams& p, const KernelConfig& con
   args.arrivals = reinterpret_cast<int*>(base);
   args.partial_lse = reinterpret_cast<float*>(base + (items * sizeof(int) + 255) / 256 * 256);
   args.partial_o = args.partial_lse + (items + config.n_ctas) * row.heads;
-#define VI_GATHER(d, dk, bk, ck, sk, dv, bv, cv, sv, n, from, to)                        \
-  if (row == GatherRow{d, {dk, bk, sk}, {dv, bv, sv}, 8 * n, from, to})                  \
+#define VI_GATHER(d, dk, bk, ck, sk, dv, bv, cv, sv, n, from, to)                                  \
+  if (row == GatherRow{d, {dk, bk, sk}, {dv, bv, sv}, 8 * n, from, to})                            \
     return launch_row<d, Side<d, dk, bk, ck, sk>, Side<d, dv, bv, cv, sv>, n>(args, config.n_ctas, \
-                                                                               p.stream);
+                                                                              p.stream);
 #include "cuda/decode_attention/gather_rows.inc"
 #undef VI_GATHER
   throw_call("decode_attention: gather_table() names a row that is not compiled");

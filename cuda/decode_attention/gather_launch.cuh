@@ -19,7 +19,7 @@ void launch_row(const WalkArgs& args, int n_ctas, cudaStream_t stream) {
 }  // namespace vi::cuda::gather
 
 // One instance: the columns of gather_rows.inc without the GQA range.
-#define VI_GATHER_INSTANCE(d, dk, bk, ck, sk, dv, bv, cv, sv, n)                                \
-  template void vi::cuda::gather::launch_row<d, vi::cuda::gather::Side<d, dk, bk, ck, sk>,      \
-                                             vi::cuda::gather::Side<d, dv, bv, cv, sv>, n>(     \
+#define VI_GATHER_INSTANCE(d, dk, bk, ck, sk, dv, bv, cv, sv, n)                            \
+  template void vi::cuda::gather::launch_row<d, vi::cuda::gather::Side<d, dk, bk, ck, sk>,  \
+                                             vi::cuda::gather::Side<d, dv, bv, cv, sv>, n>( \
       const vi::cuda::WalkArgs&, int, cudaStream_t);

@@ -2,11 +2,12 @@
 // dense baseline for most of them, and named so in supported_list(): centroids come from L2.
 // Computes   o = softmax(q K^T * scale) V over coded tokens, then exact ones; lse in log2
 // Oracle     oracle.h      Test tests/cuda/decode_attention_test.cpp
-// Shapes     any dsub, 1..16 bits, head_dim <= 256, GQA 1..16 in one pass, both scopes, paged or not
-// Launch     grid (splits, n_kv_heads, batch), 256 threads, then combine; sm_80 and later
+// Shapes     any dsub, 1..16 bits, head_dim <= 256, GQA 1..16 in one pass, both scopes, paged or
+// not Launch     grid (splits, n_kv_heads, batch), 256 threads, then combine; sm_80 and later
 // Traffic    codes once for the whole group; n_books entries a side and token from L1 or L2
 // Numerics   decoded rows f16 (exact: centroids are), everything else f32
-// Design     tiles of 32 tokens are decoded into shared memory by all threads; scores: lane = token,
+// Design     tiles of 32 tokens are decoded into shared memory by all threads; scores: lane =
+// token,
 //            warps over heads and slices of head_dim; output: thread = dim, slices over tokens. All
 //            sums in fixed order.
 #pragma once
@@ -47,8 +48,7 @@ __device__ inline void decode_tile(const DecodeParams& p, const CodedSide& side,
       } else {
         stream += b * side.outer_stride;
       }
-      const std::int64_t book =
-          side.shared ? h : static_cast<std::int64_t>(h) * n_books + m;
+      const std::int64_t book = side.shared ? h : static_cast<std::int64_t>(h) * n_books + m;
       const std::int64_t at =
           ((book << side.code_bits) + quant::get_code(layout, stream, local, m)) * side.dsub;
       if (side.dsub % 2 == 0) {
@@ -83,8 +83,7 @@ __global__ void __launch_bounds__(kThreads) decode(const __grid_constant__ Args 
   const std::int64_t q_row = static_cast<std::int64_t>(b) * p.n_q_heads + h * group;
   for (int i = tid; i < group * d; i += kThreads)
     query[i / d][i % d] = load_element(p.q, q_row * d + i, p.dtype) * p.scale * 1.4426950408889634f;
-  const int n_tiles = (n_all + kTile - 1) / kTile,
-            per = (n_tiles + args.splits - 1) / args.splits;
+  const int n_tiles = (n_all + kTile - 1) / kTile, per = (n_tiles + args.splits - 1) / args.splits;
   const int tile1 = min(n_tiles, per * (split + 1));
   // Score slices: warps beyond the heads share a head's dims.
   const int slices = group <= 1 ? 8 : group <= 2 ? 4 : group <= 4 ? 2 : 1;
@@ -127,8 +126,7 @@ __global__ void __launch_bounds__(kThreads) decode(const __grid_constant__ Args 
       const float next = fmaxf(t, high), w = exp2f(s - next), r = exp2f(t - next);
       float total = w;
 #pragma unroll
-      for (int step = 16; step > 0; step /= 2)
-        total += __shfl_xor_sync(0xffffffffu, total, step);
+      for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(0xffffffffu, total, step);
       t = next;
       l = l * r + total;
       prob[head][lane] = w;

@@ -234,6 +234,10 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
       place->key = p.key.codes + h * p.key.head_stride + (kPaged ? 0 : b * p.key.outer_stride);
       place->value =
           p.value.codes + h * p.value.head_stride + (kPaged ? 0 : b * p.value.outer_stride);
+      if (len == 0) {  // there may be no codes to fetch: any bytes do
+        place->key = static_cast<const std::uint8_t*>(p.key.by_code);
+        place->value = static_cast<const std::uint8_t*>(p.value.by_code);
+      }
       place->unit1 = unit1;
       place->last_block = last_block;
     }
@@ -279,12 +283,11 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
 
     uint4 key[S::kKeyLoads] = {}, value[S::kValueLoads] = {};
     int unit = unit0 + warp, page = 0;
-    if (unit < unit1) {
-      page = page_of(unit);
-      load_keys(unit, page, key);
-      load_values(unit, page, value);
-      page = page_of(unit + kWarps);
-    }
+    // No branch around the loads: it would make copies of the codes, and the copies wait for them.
+    if (len > 0) page = page_of(unit);
+    load_keys(unit, page, key);
+    load_values(unit, page, value);
+    if (len > 0) page = page_of(unit + kWarps);
 
     // Tables. Values once per KV head, both copies of each word; scores of all centroids for these
     // queries.
@@ -367,7 +370,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
     __syncthreads();
 
     // Look-up addresses: byte 0 = the lane's place in an entry, byte 1 = the code.
-    unsigned key_lane = lane % (S::kBooksK * S::kCopiesK) * 8, value_lane = g * 16 + (q >> 1) * 8 + (q & 1) * 4;
+    unsigned key_lane = lane % (S::kBooksK * S::kCopiesK) * 8,
+             value_lane = g * 16 + (q >> 1) * 8 + (q & 1) * 4;
     unsigned token_lane = 16 * q + (g >> 2);
     asm volatile("" : "+r"(key_lane), "+r"(value_lane), "+r"(token_lane)::"memory");
     // An mma wants A in four consecutive registers, and rows 8..15 of the selectors do not matter:

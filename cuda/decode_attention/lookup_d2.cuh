@@ -9,9 +9,10 @@
 // Roofline   memory: 9.8 clk/SM a token at 3.0 TB/s; look-ups: 64 x 8 + 64 x 4 bytes = 6 clk
 // Numerics   as lookup.cuh
 // Design     Keys as there, each tile of four tokens summing two entries a lane. Values: lane =
-//   sub-space too, so the table needs no copies. Lane (g, q) holds rows g, g + 8 of A = V^T (its two
-//   dims) in the k slots of its quad place; the four lanes of a quad own different sub-spaces, so B's
-//   columns are (owner, head of a pair) and hold P only where the slot is the owner's, else zero.
+//   sub-space too, so the table needs no copies. Lane (g, q) holds rows g, g + 8 of A = V^T (its
+//   two dims) in the k slots of its quad place; the four lanes of a quad own different sub-spaces,
+//   so B's columns are (owner, head of a pair) and hold P only where the slot is the owner's, else
+//   zero.
 #pragma once
 
 #include "cuda/decode_attention/lookup.cuh"
@@ -29,8 +30,14 @@ constexpr unsigned kKeyTable = kWindow;                // [half][code][32 books]
 constexpr unsigned kValueTable = kKeyTable + 0x20000;  // [code][64 books] of 4 bytes
 constexpr unsigned kMerge = kValueTable + 0x10000;     // f32 [kWarps][4][head_dim]
 constexpr unsigned kStats = kMerge + kWarps * kHeads * kHeadDim * 4;  // float2 [kWarps][4]
-constexpr unsigned kPlan = kStats + kWarps * kHeads * 8;              // int [56]
-constexpr unsigned kBytes = kPlan + 56 * 4 - kWindow;
+constexpr unsigned kPlan = kStats + kWarps * kHeads * 8;              // int [56], Place
+
+struct Place {  // of an item's codes: in shared memory, the main loop needs the registers
+  const std::uint8_t *key, *value;
+  int len, chunk1, last_block;
+};
+
+constexpr unsigned kBytes = kPlan + 56 * 4 + sizeof(Place) - kWindow;
 
 struct State {  // of one warp: head g % 4 of lane (g, q)
   float top = -1e30f, shifted = -1e30f, sum = 0;
@@ -134,8 +141,7 @@ struct Query {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int dim = 2 * (lane + 32 * half);
-      const float2 mean =
-          __ldg(reinterpret_cast<const float2*>(p.key.mean + h * kHeadDim + dim));
+      const float2 mean = __ldg(reinterpret_cast<const float2*>(p.key.mean + h * kHeadDim + dim));
 #pragma unroll
       for (int i = 0; i < kHeads; ++i) {
         const std::int64_t at =
@@ -166,6 +172,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
   int* plan = reinterpret_cast<int*>(shared(kPlan));
   volatile int* walk = plan + 32;
   float* mean_score = reinterpret_cast<float*>(plan + 48);  // [4] what the mean key scores, log2
+  volatile Place* place = reinterpret_cast<volatile Place*>(plan + 56);
   if (!find_run<kWarps>(args, plan, walk)) return;
   const int passes = args.passes, group = p.n_q_heads / p.n_kv_heads;
 
@@ -184,54 +191,60 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
   int table_head = -1;
 
   for (;;) {
-    const int b = walk[kSequence], len = p.kv_len[b], last_block = max((len + 15) / 16 - 1, 0);
+    const int b = walk[kSequence], len = p.kv_len[b];
     const int item_start = walk[kItemStart], head_pass = walk[kHeadPass];
-    const int chunk1 =
-        min((len + kChunk - 1) / kChunk, (walk[kEnd] - item_start) * (kUnit / kChunk));
     const int h = head_pass / passes, first_head = head_pass % passes * kHeads,
               n_heads = min(kHeads, group - first_head);
     const int q_row = b * p.n_q_heads + h * group + first_head;
-    const std::uint8_t* key_codes =
-        p.key.codes + h * p.key.head_stride + (kPaged ? 0 : b * p.key.outer_stride) + lane * 16;
-    const std::uint8_t* value_codes =
-        p.value.codes + h * p.value.head_stride + (kPaged ? 0 : b * p.value.outer_stride) + lane * 16;
+    if (tid == 0) {
+      const auto codes_of = [&](const CodedSide& side) {
+        if (len == 0)  // there may be no codes to fetch: any bytes do
+          return static_cast<const std::uint8_t*>(side.by_code);
+        return side.codes + h * side.head_stride + (kPaged ? 0 : b * side.outer_stride);
+      };
+      place->key = codes_of(p.key);
+      place->value = codes_of(p.value);
+      place->len = len;
+      place->chunk1 =
+          min((len + kChunk - 1) / kChunk, (walk[kEnd] - item_start) * (kUnit / kChunk));
+      place->last_block = max((len + 15) / 16 - 1, 0);
+    }
+    __syncthreads();
 
     // Codes of a chunk: its two blocks, sub-spaces lane and lane + 32.
-    const int page_blocks = kPaged ? p.page_tokens / 16 : 1;
     const auto page_of = [&](int chunk, int i) {
-      if constexpr (!kPaged) return 0;
-      return __ldg(p.block_table + static_cast<std::int64_t>(b) * p.max_pages +
-                   min(2 * chunk + i, last_block) / page_blocks);
+      if (!kPaged || place->len == 0) return 0;
+      return __ldg(p.block_table + static_cast<std::int64_t>(walk[kSequence]) * p.max_pages +
+                   min(2 * chunk + i, place->last_block) / (p.page_tokens / 16));
     };
-    const auto load = [&](const std::uint8_t* from, std::int64_t stride, int chunk,
-                          const int(&page)[2], uint4(&codes)[2][2]) {
+    const auto load = [&](bool keys, int chunk, const int(&page)[2], uint4(&codes)[2][2]) {
+      const std::uint8_t* from = (keys ? place->key : place->value) + lane * 16;
+      const int last = place->last_block;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int block = min(2 * chunk + i, last_block);
+        const int block = min(2 * chunk + i, last);
         const std::uint8_t* at =
-            from + (kPaged ? page[i] * stride + block % page_blocks * kBlock
+            from + (kPaged ? page[i] * (keys ? p.key.outer_stride : p.value.outer_stride) +
+                                 block % (p.page_tokens / 16) * kBlock
                            : static_cast<std::int64_t>(block) * kBlock);
         codes[i][0] = load_stream(at);
         codes[i][1] = load_stream(at + 512);
       }
     };
-    uint4 key[2][2] = {}, value[2][2] = {};
-    int chunk = (walk[kAt] - item_start) * (kUnit / kChunk) + warp, page[2] = {0, 0};
-    if (chunk < chunk1) {
-      page[0] = page_of(chunk, 0);
-      page[1] = page_of(chunk, 1);
-      load(key_codes, p.key.outer_stride, chunk, page, key);
-      load(value_codes, p.value.outer_stride, chunk, page, value);
-      page[0] = page_of(chunk + kWarps, 0);
-      page[1] = page_of(chunk + kWarps, 1);
-    }
+    uint4 key[2][2], value[2][2];
+    int chunk = (walk[kAt] - item_start) * (kUnit / kChunk) + warp;
+    int page[2] = {page_of(chunk, 0), page_of(chunk, 1)};
+    load(true, chunk, page, key);  // no branch around them: it would make copies that wait
+    load(false, chunk, page, value);
+    page[0] = page_of(chunk + kWarps, 0);
+    page[1] = page_of(chunk + kWarps, 1);
 
     {  // tables
       Query query;
       query.load(p, q_row, n_heads, h, lane);
       if (len > 0 && table_head != h) {
-        const auto* from =
-            static_cast<const unsigned*>(p.value.by_code) + h * kKsub * (p.value.shared ? 1 : kBooks);
+        const auto* from = static_cast<const unsigned*>(p.value.by_code) +
+                           h * kKsub * (p.value.shared ? 1 : kBooks);
         auto* to = reinterpret_cast<uint4*>(shared(kValueTable));
         for (int i = tid; i < kKsub * kBooks / 4; i += kThreads) {
           if (p.value.shared) {
@@ -255,8 +268,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
       if (len > 0) {
         constexpr int kBatch = 8;
         const int stride = p.key.shared ? 1 : kBooks;
-        const auto* from =
-            static_cast<const unsigned*>(p.key.by_code) + h * kKsub * stride + (p.key.shared ? 0 : lane);
+        const auto* from = static_cast<const unsigned*>(p.key.by_code) + h * kKsub * stride +
+                           (p.key.shared ? 0 : lane);
 #pragma unroll 1
         for (int start = warp; start < kKsub; start += kWarps * kBatch) {
           unsigned w[kBatch][2];
@@ -294,10 +307,10 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
           },
           low, high);
     };
-    if (chunk < chunk1) scores(0);
+    if (chunk < place->chunk1) scores(0);
 #pragma unroll 1
-    for (; chunk < chunk1; chunk += kWarps) {
-      const int rest = len - chunk * kChunk;
+    for (; chunk < place->chunk1; chunk += kWarps) {
+      const int rest = place->len - chunk * kChunk;
 #pragma unroll
       for (int step = 0; step < 2; ++step) {
         if (rest < kChunk) {  // the sequence ends in this chunk
@@ -309,7 +322,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
         // Scores of the next step first, to overlap with this step's values. Codes are loaded in
         // place as soon as they are used up; past the end they are the last block's again.
         scores(1 - step);
-        if (step == 0) load(key_codes, p.key.outer_stride, chunk + kWarps, page, key);
+        if (step == 0) load(true, chunk + kWarps, page, key);
         value_step(acc, own, lane, [&](int tile, int half, int j) {
           const unsigned address =
               __byte_perm(word_of(value[tile >> 1][half], 2 * (tile & 1) + step), value_lane,
@@ -317,28 +330,32 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
           return half == 0 ? lds32<kValueTable>(address) : lds32<kValueTable + 128>(address);
         });
       }
-      load(value_codes, p.value.outer_stride, chunk + kWarps, page, value);
+      load(false, chunk + kWarps, page, value);
       page[0] = page_of(chunk + 2 * kWarps, 0);
       page[1] = page_of(chunk + 2 * kWarps, 1);
     }
 
     // Exact tokens (sinks, window): steps of 16, dealt to the pieces of the item and there to the
     // warps, last warp first.
-    const int item_units = max(1, (len + kUnit - 1) / kUnit);
-    const int first_cta = item_start / walk[kPer], piece = static_cast<int>(blockIdx.x) - first_cta;
-    const int n_pieces = (item_start + item_units - 1) / walk[kPer] - first_cta + 1;
-    const int n_dense = p.dense_len ? p.dense_len[b] : 0;
+    const int sequence = walk[kSequence], start = walk[kItemStart], hp = walk[kHeadPass];
+    const int kv_head = hp / passes, first = hp % passes * kHeads,
+              heads = min(kHeads, group - first);
+    const int row = sequence * p.n_q_heads + kv_head * group + first;
+    const int item_units = max(1, (place->len + kUnit - 1) / kUnit);
+    const int first_cta = start / walk[kPer], piece = static_cast<int>(blockIdx.x) - first_cta;
+    const int n_pieces = (start + item_units - 1) / walk[kPer] - first_cta + 1;
+    const int n_dense = p.dense_len ? p.dense_len[sequence] : 0;
     if (piece + n_pieces * (kWarps - 1 - warp) < (n_dense + 15) / 16) {
       Query query;
-      query.load(p, q_row, n_heads, h, lane);
-      const std::int64_t dense =
-          (static_cast<std::int64_t>(b) * p.n_kv_heads + h) * p.dense_capacity * kHeadDim;
+      query.load(p, row, heads, kv_head, lane);
+      const std::int64_t dense = (static_cast<std::int64_t>(sequence) * p.n_kv_heads + kv_head) *
+                                 p.dense_capacity * kHeadDim;
 #pragma unroll 1
-      for (int first = 16 * (piece + n_pieces * (kWarps - 1 - warp)); first < n_dense;
-           first += 16 * n_pieces * kWarps) {
+      for (int from = 16 * (piece + n_pieces * (kWarps - 1 - warp)); from < n_dense;
+           from += 16 * n_pieces * kWarps) {
         const auto at = [&](int tile, int half, int j) {
           return dense +
-                 static_cast<std::int64_t>(min(first + 4 * tile + j, n_dense - 1)) * kHeadDim +
+                 static_cast<std::int64_t>(min(from + 4 * tile + j, n_dense - 1)) * kHeadDim +
                  2 * (lane + 32 * half);
         };
         score_step(
@@ -349,7 +366,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
                                  load_element(p.dense_key, i + 1, p.dtype));
             },
             low, high);
-        const int token = first + 4 * q + (g >> 2);
+        const int token = from + 4 * q + (g >> 2);
         low = token < n_dense ? low : -INFINITY;
         high = token + 2 < n_dense ? high : -INFINITY;
         const unsigned own = softmax_step(low, high, state, acc);
@@ -379,7 +396,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
     sum += __shfl_xor_sync(kFull, sum, 16);
     if (g < kHeads && q == 0) stats[warp * kHeads + g] = make_float2(state.shifted, sum);
     __syncthreads();
-    const int item = head_pass * p.batch + b;
+    const int item = hp * p.batch + sequence;
     for (int i = tid; i < kHeads * kHeadDim; i += kThreads) {
       const int head = i / kHeadDim, dim = i % kHeadDim;
       float top = -1e30f, o = 0, l = 0;
@@ -394,7 +411,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
       }
       const float mean_o = l > 0 ? o / l : 0.f, lse = l > 0 ? top + log2f(l) : -INFINITY;
       if (n_pieces == 1) {
-        if (head < n_heads) emit<kHeadDim>(p, q_row + head, dim, mean_o, lse + mean_score[head]);
+        if (head < heads) emit<kHeadDim>(p, row + head, dim, mean_o, lse + mean_score[head]);
       } else {
         const std::int64_t slot = static_cast<std::int64_t>(blockIdx.x + item) * kHeads + head;
         args.partial_o[slot * kHeadDim + dim] = mean_o;
@@ -402,8 +419,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
       }
     }
     if (n_pieces > 1)
-      combine_pieces<kHeadDim, kHeads, kWarps>(args, walk, item, first_cta, n_pieces, n_heads,
-                                               q_row, mean_score);
+      combine_pieces<kHeadDim, kHeads, kWarps>(args, walk, item, first_cta, n_pieces, heads, row,
+                                               mean_score);
     if (!next_item(p, walk, item_units)) return;
   }
 }

@@ -9,7 +9,9 @@
 namespace vi::cuda {
 namespace {
 
-constexpr int kUnit = 64;         // tokens: what a warp of the look-up kernel takes at once
+constexpr int kUnit = 64;     // tokens: what a warp of the look-up kernel takes at once
+constexpr int kShort = 4096;  // capacity up to which gather beats look-up where both are compiled:
+                              // no table of scores to build for each sequence
 constexpr int kLookupHeads = 4;  // query heads one pass of the look-up kernel serves
 
 void check(const Problem& p) {
@@ -214,8 +216,11 @@ KernelConfig select_gather(const Problem& p) {
 
 KernelConfig select_fast(const Problem& p) {
   check(p);
-  const int gather = find_gather(p);
-  return persistent(p, gather, gather < 0 ? find_lookup(p) : -1);
+  int gather = find_gather(p);
+  const int lookup = find_lookup(p);
+  const bool one_pass = p.n_q_heads <= kLookupHeads * p.n_kv_heads;  // of the look-up kernel
+  if (lookup >= 0 && one_pass && p.capacity > kShort) gather = -1;
+  return persistent(p, gather, lookup);
 }
 
 KernelConfig select_kernel(const Problem& p) {

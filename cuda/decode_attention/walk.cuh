@@ -1,7 +1,7 @@
 // How the persistent kernels (lookup, gather) share out their work: units of 64 tokens of items
-// (KV head, pass, sequence), concatenated and cut into equal runs, one a CTA, so that ragged batches
-// balance and a CUDA graph stays valid for any lengths. An item cut into pieces is combined by the
-// last CTA to finish one, in the order of the pieces: the same bits every time.
+// (KV head, pass, sequence), concatenated and cut into equal runs, one a CTA, so that ragged
+// batches balance and a CUDA graph stays valid for any lengths. An item cut into pieces is combined
+// by the last CTA to finish one, in the order of the pieces: the same bits every time.
 #pragma once
 
 #include "cuda/common/element.cuh"
@@ -27,8 +27,9 @@ struct WalkArgs {
 
 enum Walk { kSequence, kItemStart, kHeadPass, kTableHead, kAt, kEnd, kPer, kLast };  // of a CTA
 
-// Which run of units is this CTA's: sum the batch's units (each thread a slice), then find the first
-// item. plan: int [32] scratch, walk: int [8], both shared. False: nothing to do. Ends with a barrier.
+// Which run of units is this CTA's: sum the batch's units (each thread a slice), then find the
+// first item. plan: int [32] scratch, walk: int [8], both shared. False: nothing to do. Ends with a
+// barrier.
 template <int kWarps>
 __device__ __forceinline__ bool find_run(const WalkArgs& args, int* plan, volatile int* walk) {
   const DecodeParams& p = args.p;

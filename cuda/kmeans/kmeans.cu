@@ -1,7 +1,6 @@
 // Launchers of the batched trainer and of the nearest-centroid search.
-#include "cuda/kmeans/kmeans.cuh"
-
 #include "cuda/common/check.h"
+#include "cuda/kmeans/kmeans.cuh"
 #include "cuda/kmeans/kmeans.h"
 
 namespace vi::cuda {

@@ -31,12 +31,12 @@ __host__ __device__ constexpr int piece_of() {
 struct Args {
   const float* points;  // [problems, n, dsub]
   int n, ksub;
-  float* centroids;         // [problems, ksub, dsub], less the problem's shift
-  float* shift;             // [problems, dsub]
-  float* largest;           // [problems] largest |x - shift|, at least the smallest normal
-  long long* sums;          // [problems, ksub, dsub], zero between iterations
-  unsigned* counts;         // [problems, ksub], likewise
-  double* parts;            // [problems, runs] inertia, or null
+  float* centroids;  // [problems, ksub, dsub], less the problem's shift
+  float* shift;      // [problems, dsub]
+  float* largest;    // [problems] largest |x - shift|, at least the smallest normal
+  long long* sums;   // [problems, ksub, dsub], zero between iterations
+  unsigned* counts;  // [problems, ksub], likewise
+  double* parts;     // [problems, runs] inertia, or null
 };
 
 // What the trainer starts from: the shift (mean of the initial points), the largest value, the
@@ -99,8 +99,8 @@ __global__ void __launch_bounds__(kThreads) assign(Args a, bool last) {
   const int tid = threadIdx.x, ksub = a.ksub;
   const std::int64_t problem = blockIdx.y;
   const int piece = min((ksub + 3) / 4 * 4, piece_of<kDsub>());
-  float* book = shared;                 // [piece][dsub], negated
-  float* norm = shared + piece * kDsub; // [piece]
+  float* book = shared;                              // [piece][dsub], negated
+  float* norm = shared + piece * kDsub;              // [piece]
   int* sums = reinterpret_cast<int*>(norm + piece);  // [ksub][dsub + 1]
   const bool local = ksub <= kSharedSums;
   if (local)
@@ -297,8 +297,8 @@ template <int kDsub>
 __global__ void finish(Args a, float* out, int* usage, double* inertia, int n_runs) {
   const std::int64_t problem = blockIdx.x;
   for (int i = threadIdx.x; i < a.ksub * kDsub; i += kThreads)
-    out[problem * a.ksub * kDsub + i] = a.centroids[problem * a.ksub * kDsub + i] +
-                                        a.shift[problem * kDsub + i % kDsub];
+    out[problem * a.ksub * kDsub + i] =
+        a.centroids[problem * a.ksub * kDsub + i] + a.shift[problem * kDsub + i % kDsub];
   if (usage)
     for (int c = threadIdx.x; c < a.ksub; c += kThreads)
       usage[problem * a.ksub + c] = static_cast<int>(a.counts[problem * a.ksub + c]);

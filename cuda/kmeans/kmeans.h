@@ -1,7 +1,7 @@
-// k-means on the GPU: a batched Lloyd trainer for many equal problems at once (all layers, heads and
-// sub-spaces), and the nearest-centroid search that faiss::Clustering can drive through an index of
-// core/quant. C++17, no FAISS here: its rules (initial points, empty clusters) are written out, so a
-// problem starts and continues as faiss::Clustering would with the same seed.
+// k-means on the GPU: a batched Lloyd trainer for many equal problems at once (all layers, heads
+// and sub-spaces), and the nearest-centroid search that faiss::Clustering can drive through an
+// index of core/quant. C++17, no FAISS here: its rules (initial points, empty clusters) are written
+// out, so a problem starts and continues as faiss::Clustering would with the same seed.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -20,14 +20,14 @@ struct KmeansParams {
   int iterations = 0;
   const std::int64_t* seeds = nullptr;  // host [n_problems], as faiss::ClusteringParameters::seed
   float* centroids = nullptr;           // device [n_problems, ksub, dsub]
-  int* usage = nullptr;                 // device [n_problems, ksub] points nearest at the end; or null
-  double* inertia = nullptr;            // device [n_problems] sum of squared distances; or null
-  void* workspace = nullptr;            // kmeans_workspace_bytes(params)
+  int* usage = nullptr;       // device [n_problems, ksub] points nearest at the end; or null
+  double* inertia = nullptr;  // device [n_problems] sum of squared distances; or null
+  void* workspace = nullptr;  // kmeans_workspace_bytes(params)
   cudaStream_t stream = nullptr;
 };
 std::size_t kmeans_workspace_bytes(const KmeansParams& params);
-// dsub 2, 4, 8; ksub 1..65536, at most n. The same bytes on every run, and for a problem alone or in
-// any batch. vi::Error otherwise.
+// dsub 2, 4, 8; ksub 1..65536, at most n. The same bytes on every run, and for a problem alone or
+// in any batch. vi::Error otherwise.
 void kmeans_train(const KmeansParams& params);
 
 // Indices of the ksub points faiss::Clustering starts from.

@@ -42,8 +42,7 @@ std::vector<int> faiss_initial_points(int n, int ksub, std::int64_t seed) {
 std::vector<float> faiss_split_draws(int count) {
   std::mt19937 rng(1234);
   std::vector<float> draws(count);
-  for (float& v : draws)
-    v = static_cast<float>(rng()) / static_cast<float>(std::mt19937::max());
+  for (float& v : draws) v = static_cast<float>(rng()) / static_cast<float>(std::mt19937::max());
   return draws;
 }
 

@@ -1,6 +1,7 @@
 // map: y = (x * before) M * after for each row and head; see map.h.
 // Oracle     map.h: oracle_map      Test tests/cuda/map_test.cpp
-// Launch     grid (n_heads, tiles of 8 rows), head_dim threads: thread = output dim, 8 rows at once,
+// Launch     grid (n_heads, tiles of 8 rows), head_dim threads: thread = output dim, 8 rows at
+// once,
 //            so that a dense matrix is read once for 8 rows (a decode step has `batch` rows a head)
 // Traffic    dense: head_dim^2 * 4 bytes a head from L2; else the rows alone
 // Numerics   f32

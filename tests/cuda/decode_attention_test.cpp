@@ -314,8 +314,8 @@ TEST(AnyKernel, GraphReplay) {
     decode_attention(p, config);
     VI_CUDA(cudaStreamEndCapture(stream, &graph));
     VI_CUDA(cudaGraphInstantiate(&exec, graph, 0));
-    const std::vector<std::vector<int>> lengths = {
-        {4001, 64}, {4001, 64}, {0, 0}, {1, 4001}, {17, 2048}, {3999, 65}};
+    const std::vector<std::vector<int>> lengths = {{4001, 64}, {4001, 64}, {0, 0},
+                                                   {1, 4001},  {17, 2048}, {3999, 65}};
     for (const auto& len : lengths) {
       c.set_lengths(len);
       c.poison();

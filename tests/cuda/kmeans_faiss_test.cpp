@@ -16,8 +16,9 @@ TEST(KmeansOracle, IsFaiss) {
   struct Case {
     int dsub, ksub, n, iterations, distinct;
   };
-  for (const Case& c : {Case{4, 256, 9001, 10, 0}, Case{2, 256, 8192, 10, 0}, Case{8, 64, 3001, 10, 0},
-                        Case{4, 33, 131, 9, 0}, Case{4, 64, 2000, 6, 40}}) {
+  for (const Case& c :
+       {Case{4, 256, 9001, 10, 0}, Case{2, 256, 8192, 10, 0}, Case{8, 64, 3001, 10, 0},
+        Case{4, 33, 131, 9, 0}, Case{4, 64, 2000, 6, 40}}) {
     Rng rng(c.ksub + c.n);
     std::vector<float> points(static_cast<std::size_t>(c.n) * c.dsub);
     for (std::size_t i = 0; i < points.size(); ++i)

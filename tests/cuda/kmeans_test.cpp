@@ -1,5 +1,5 @@
-// The GPU k-means against the CPU oracle: inertia within 0.5 %, the same bytes on every run and in any
-// batch, empty clusters, few distinct points, shifted data; the search bit for bit.
+// The GPU k-means against the CPU oracle: inertia within 0.5 %, the same bytes on every run and in
+// any batch, empty clusters, few distinct points, shifted data; the search bit for bit.
 #include "cuda/kmeans/kmeans.h"
 
 #include <gtest/gtest.h>
@@ -60,12 +60,13 @@ TEST(Kmeans, MatchesOracle) {
     int dsub, ksub, n, iterations;
     double offset;
   };
-  for (const Case& c : {Case{4, 256, 9001, 10, 0}, Case{2, 256, 8192, 10, 0},
-                        Case{8, 256, 5000, 10, 0}, Case{4, 16, 20011, 20, 50},
-                        Case{4, 1, 100, 3, 0}, Case{8, 1024, 4099, 4, 0}, Case{4, 2500, 9000, 3, 0},
-                        Case{2, 4096, 8200, 2, 3}, Case{4, 100, 100, 3, 0}, Case{4, 33, 131, 9, 0}}) {
-    const auto points = normal_points(c.ksub + c.dsub, static_cast<std::size_t>(c.n) * c.dsub,
-                                      c.offset);
+  for (const Case& c :
+       {Case{4, 256, 9001, 10, 0}, Case{2, 256, 8192, 10, 0}, Case{8, 256, 5000, 10, 0},
+        Case{4, 16, 20011, 20, 50}, Case{4, 1, 100, 3, 0}, Case{8, 1024, 4099, 4, 0},
+        Case{4, 2500, 9000, 3, 0}, Case{2, 4096, 8200, 2, 3}, Case{4, 100, 100, 3, 0},
+        Case{4, 33, 131, 9, 0}}) {
+    const auto points =
+        normal_points(c.ksub + c.dsub, static_cast<std::size_t>(c.n) * c.dsub, c.offset);
     const Trained got = train(points, 1, c.dsub, c.ksub, c.iterations, {77});
     const OracleKmeans want = oracle_kmeans(points.data(), c.n, c.dsub, c.ksub, c.iterations, 77);
     const double difference =
@@ -100,8 +101,8 @@ TEST(Kmeans, SameBytesInAnyBatch) {
     const std::vector<float> own(points.begin() + static_cast<long>(i) * n * 4,
                                  points.begin() + static_cast<long>(i + 1) * n * 4);
     const Trained one = train(own, 1, 4, 64, 12, {seeds[i]});
-    EXPECT_TRUE(std::equal(one.centroids.begin(), one.centroids.end(),
-                           all.centroids.begin() + i * 64 * 4));
+    EXPECT_TRUE(
+        std::equal(one.centroids.begin(), one.centroids.end(), all.centroids.begin() + i * 64 * 4));
     EXPECT_EQ(one.inertia[0], all.inertia[i]);
   }
 }

@@ -1,5 +1,6 @@
-// Per-head maps of queries and outputs against the f64 oracle, and the identity they are for: a query
-// mapped by A against keys mapped by A (orthogonal) scores as before, and outputs come back by A^T.
+// Per-head maps of queries and outputs against the f64 oracle, and the identity they are for: a
+// query mapped by A against keys mapped by A (orthogonal) scores as before, and outputs come back
+// by A^T.
 #include "cuda/map/map.h"
 
 #include <gtest/gtest.h>

@@ -105,7 +105,13 @@ TEST(Select, GatherByCodecAndGroup) {
   p.n_q_heads = 8 * 8;
   EXPECT_EQ(select_kernel(p).kind, KernelKind::lookup);
   p.key.shared = p.value.shared = true;
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::gather);
   EXPECT_EQ(gather_table()[select_kernel(p).row].heads, 8);
+  p.n_q_heads = 8 * 4;
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::lookup);  // long: look-up; short: gather
+  p.capacity = 2048;
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::gather);
+  p.key.shared = p.value.shared = false;
   p.n_q_heads = 8 * 16;
   EXPECT_EQ(gather_table()[select_kernel(p).row].heads, 16);
 }
