@@ -78,14 +78,6 @@ __device__ __forceinline__ uint2 load_u64(const void* p) {
   return r;
 }
 
-// Asks for a run of bytes in L2 (16-byte multiples and aligned, else nothing); no register waits.
-__device__ __forceinline__ void prefetch_l2(const void* p, unsigned bytes) {
-#if __CUDA_ARCH__ >= 900
-  if (bytes > 0 && (reinterpret_cast<unsigned long long>(p) | bytes) % 16 == 0)
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0],%1;" ::"l"(p), "r"(bytes) : "memory");
-#endif
-}
-
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x));

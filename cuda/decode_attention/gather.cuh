@@ -173,7 +173,6 @@ __global__ void __launch_bounds__(Shape<kHeadDim, kNTiles>::kThreads, 1)
     const int h = head_pass / passes, first_head = head_pass % passes * kHeads,
               n_heads = min(kHeads, group - first_head);
     const int q_row = b * p.n_q_heads + h * group + first_head;
-    if (tid == 32 || tid == 64) warm_exact_rows(p, b, h, tid / 64);
     // Without codes there may be none to fetch: any bytes do.
     const auto* key_codes = len > 0 ? p.key.codes + h * p.key.head_stride
                                     : static_cast<const std::uint8_t*>(p.key.centroids);

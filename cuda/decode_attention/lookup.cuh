@@ -230,7 +230,6 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
     const int unit1 = min((len + kUnit - 1) / kUnit, walk[kEnd] - walk[kItemStart]);
     const int h = walk[kHeadPass] / passes;
 
-    if (tid == 32 || tid == 64) warm_exact_rows(p, b, h, tid / 64);
     if (tid == 0) {
       place->key = p.key.codes + h * p.key.head_stride + (kPaged ? 0 : b * p.key.outer_stride);
       place->value =

@@ -196,7 +196,6 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Wa
     const int h = head_pass / passes, first_head = head_pass % passes * kHeads,
               n_heads = min(kHeads, group - first_head);
     const int q_row = b * p.n_q_heads + h * group + first_head;
-    if (tid == 32 || tid == 64) warm_exact_rows(p, b, h, tid / 64);
     if (tid == 0) {
       const auto codes_of = [&](const CodedSide& side) {
         if (len == 0)  // there may be no codes to fetch: any bytes do

@@ -116,16 +116,6 @@ __device__ __forceinline__ float4 load_four(const void* p, std::int64_t i, Dtype
       f16 ? b.x : __uint_as_float(w.y << 16), f16 ? b.y : __uint_as_float(w.y & 0xffff0000u));
 }
 
-// Exact rows of an item into L2 before they are needed; by two threads (side 0: keys, 1: values).
-__device__ __forceinline__ void warm_exact_rows(const DecodeParams& p, int sequence, int kv_head,
-                                                int side) {
-  if (!p.dense_len) return;
-  const std::int64_t first =
-      (static_cast<std::int64_t>(sequence) * p.n_kv_heads + kv_head) * p.dense_capacity * p.head_dim;
-  prefetch_l2(static_cast<const std::uint16_t*>(side == 0 ? p.dense_key : p.dense_value) + first,
-              2u * p.dense_len[sequence] * p.head_dim);
-}
-
 // Called by all threads of a CTA that has written its piece: the last piece of an item to arrive
 // combines all. shift: [heads] added to each log-sum-exp, or null.
 template <int kHeadDim, int kPassHeads, int kWarps>
