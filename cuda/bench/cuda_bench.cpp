@@ -2,7 +2,9 @@
 // the median of cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case
 // and kernel.
 //   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set
-//   one|quick|grid|shapes|encode|all] [--repeats N]
+//   one|quick|grid|shapes|codes|gqa|shared|kmeans|encode|decode|all] [--repeats N] [--only
+//   SUBSTRING of a case] [--kernel lookup|gather|generic]
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -18,12 +20,14 @@
 #include "cuda/decode_attention/cases.h"
 #include "cuda/decode_attention/oracle.h"
 #include "cuda/encode/oracle.h"
+#include "cuda/kmeans/kmeans.h"
+#include "cuda/kmeans/oracle.h"
 
 namespace vi::cuda {
 namespace {
 
 struct Options {
-  std::string json, commit = "unknown", date = "unknown", set = "quick";
+  std::string json, commit = "unknown", date = "unknown", set = "quick", only, kernel;
   int repeats = 21;
 };
 
@@ -65,9 +69,14 @@ struct Bench {
 
   // The coded kernel. Returns its median.
   double coded(const std::string& name, CaseSpec s) {
+    if (name.find(options.only) == std::string::npos) return -1;
     s.device_codes = true;
     DecodeCase c(s);
-    const KernelConfig config = select_kernel(c.problem(device));
+    const Problem problem = c.problem(device);
+    const KernelConfig config = options.kernel == "lookup"    ? select_lookup(problem)
+                                : options.kernel == "gather"  ? select_gather(problem)
+                                : options.kernel == "generic" ? select_generic(problem)
+                                                              : select_kernel(problem);
     const DecodeCase::Result r = c.run(config);
     const int b = static_cast<int>(s.kv_len.size()) - 1, h = s.n_kv_heads - 1;
     double error = -1;  // paged cases are checked by the tests
@@ -86,12 +95,13 @@ struct Bench {
     }
     const DecodeParams p = c.device_params(config);
     const Timing t = timer.cold([&] { decode_attention(p, config); }, options.repeats);
-    line(name, s, "lookup", t, c.code_bytes(), error);
+    line(name, s, kernel_name(config.kind), t, c.code_bytes(), error);
     return t.median_ms;
   }
 
   // The dense baseline at the same shape.
   double dense(const std::string& name, const CaseSpec& s) {
+    if (name.find(options.only) == std::string::npos) return -1;
     const int batch = static_cast<int>(s.kv_len.size()), n = s.kv_len[0];
     const std::size_t per_head = static_cast<std::size_t>(n) * s.head_dim,
                       total = per_head * s.n_kv_heads * batch;
@@ -251,6 +261,160 @@ struct Bench {
                 name.c_str(), "encode", t.median_ms, tokens_per_s, tflops);
   }
 
+  // Every pair of codes of the paper and its ablations at 16 x 16384, against our dense kernel.
+  void codes() {
+    struct Pair {
+      int head_dim;
+      CodeShape key, value;
+    };
+    const std::vector<Pair> pairs = {
+        {128, {4, 8, false}, {4, 8, false}},   {128, {4, 8, true}, {4, 8, true}},
+        {128, {2, 8, false}, {2, 8, false}},   {128, {2, 8, true}, {2, 8, true}},
+        {128, {4, 12, true}, {4, 12, true}},   {128, {4, 10, true}, {4, 10, true}},
+        {128, {8, 12, true}, {8, 12, true}},   {128, {4, 10, true}, {8, 12, true}},
+        {128, {8, 8, false}, {8, 8, false}},   {128, {8, 8, true}, {8, 8, true}},
+        {64, {4, 8, false}, {4, 8, false}},    {64, {8, 8, false}, {8, 8, false}},
+        {128, {4, 12, false}, {4, 12, false}}, {128, {4, 10, false}, {4, 10, false}},
+        {128, {8, 12, false}, {8, 12, false}}, {128, {4, 10, false}, {8, 12, false}},
+        {128, {8, 16, true}, {8, 16, true}},   {128, {2, 4, false}, {2, 4, false}},
+        {128, {4, 6, false}, {4, 6, false}},   {128, {2, 3, false}, {2, 3, false}},
+        {128, {8, 10, false}, {8, 10, false}}, {128, {8, 10, true}, {8, 10, true}},
+        {64, {4, 12, true}, {4, 12, true}},    {64, {2, 8, false}, {2, 8, false}},
+        {80, {4, 8, false}, {4, 8, false}},    {96, {4, 8, false}, {4, 8, false}},
+        {256, {4, 8, false}, {4, 8, false}}};
+    CaseSpec s;
+    s.n_kv_heads = 8;
+    s.kv_len.assign(16, 16384);
+    const double d128 = dense("dense head_dim 128 16x16384", s);
+    s.head_dim = 64;
+    const double d64 = dense("dense head_dim 64 16x16384", s);
+    const auto scope = [](const CodeShape& c) { return c.shared ? " shared" : " sub-space"; };
+    for (const Pair& pair : pairs) {
+      s.head_dim = pair.head_dim;
+      s.key = pair.key;
+      s.value = pair.value;
+      const auto code = [](const CodeShape& c) {
+        return "d" + std::to_string(c.dsub) + "b" + std::to_string(c.code_bits);
+      };
+      const std::string name =
+          (pair.head_dim == 128 ? "" : "head_dim " + std::to_string(pair.head_dim) + " ") + "K-" +
+          code(pair.key) + "/V-" + code(pair.value) + scope(pair.key) + " 16x16384";
+      const double ms = coded(name, s);
+      const double base = pair.head_dim == 128 ? d128 : pair.head_dim == 64 ? d64 : 0;
+      if (ms > 0 && base > 0)
+        std::printf("%-34s dense f16 / coded: %.2f\n", name.c_str(), base / ms);
+    }
+  }
+
+  // All problems at once against one after another (the same trainer, and faiss::Clustering's way:
+  // a search on the GPU for each iteration, means on the host). One problem is checked by the
+  // oracle.
+  void kmeans(int problems, int n, int dsub, int ksub, int iterations, bool sequential) {
+    const std::string name = "kmeans " + std::to_string(problems) + " x " + std::to_string(n) +
+                             " x " + std::to_string(dsub) + " -> " + std::to_string(ksub);
+    if (name.find(options.only) == std::string::npos) return;
+    Rng rng(5);
+    std::vector<float> seed((1u << 20) - 36);
+    for (auto& v : seed) v = static_cast<float>(rng.normal());
+    Buffer<float> points(static_cast<std::size_t>(problems) * n * dsub),
+        centroids(static_cast<std::size_t>(problems) * ksub * dsub);
+    spread_on_device(points.data(), points.bytes(), seed.data(), seed.size() * sizeof(float));
+    std::vector<std::int64_t> seeds(problems);
+    for (int i = 0; i < problems; ++i) seeds[i] = 100 + i;
+    Buffer<double> inertia(problems);
+    KmeansParams p;
+    p.points = points.data();
+    p.n_problems = problems;
+    p.n = n;
+    p.dsub = dsub;
+    p.ksub = ksub;
+    p.iterations = iterations;
+    p.seeds = seeds.data();
+    p.centroids = centroids.data();
+    p.inertia = inertia.data();
+    Buffer<std::uint8_t> workspace(kmeans_workspace_bytes(p));
+    p.workspace = workspace.data();
+    const auto seconds = [](const std::function<void()>& f) {  // with all host work
+      VI_CUDA(cudaDeviceSynchronize());
+      const auto begin = std::chrono::steady_clock::now();
+      f();
+      VI_CUDA(cudaDeviceSynchronize());
+      return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    };
+    kmeans_train(p);
+    double best = 1e30;
+    for (int i = 0; i < 3; ++i) best = std::min(best, seconds([&] { kmeans_train(p); }));
+    const int last = problems - 1;
+    std::vector<float> own(static_cast<std::size_t>(n) * dsub);
+    VI_CUDA(cudaMemcpy(own.data(), points.data() + last * own.size(), own.size() * sizeof(float),
+                       cudaMemcpyDeviceToHost));
+    const double got = inertia.download()[last];
+    const OracleKmeans want = oracle_kmeans(own.data(), n, dsub, ksub, iterations, seeds[last]);
+    const double off = got / want.inertia - 1;
+    if (!(std::abs(off) <= 0.005)) {
+      std::printf("kmeans: WRONG, inertia %g, oracle %g: not reported\n", got, want.inertia);
+      return;
+    }
+    double one = 0, faiss_way = 0;
+    const int few = std::min(problems, 16);
+    if (sequential) {
+      KmeansParams single = p;
+      single.n_problems = 1;
+      one = seconds([&] {
+              for (int i = 0; i < few; ++i) {
+                single.points = points.data() + static_cast<std::size_t>(i) * n * dsub;
+                single.seeds = &seeds[i];
+                kmeans_train(single);
+                VI_CUDA(cudaDeviceSynchronize());
+              }
+            }) /
+            few;
+      Assigner assigner(dsub, ksub);
+      std::vector<std::uint16_t> codes(n);
+      std::vector<float> c(own.begin(), own.begin() + static_cast<long>(ksub) * dsub), distances(n);
+      faiss_way = seconds([&] {
+        for (int i = 0; i < iterations; ++i) {
+          assigner.set(c.data());
+          assigner.assign(own.data(), n, codes.data(), distances.data());
+          std::vector<float> sums(c.size()), size(ksub);
+          for (int k = 0; k < n; ++k) {
+            size[codes[k]] += 1;
+            for (int d = 0; d < dsub; ++d) sums[codes[k] * dsub + d] += own[k * dsub + d];
+          }
+          for (int k = 0; k < ksub; ++k)
+            for (int d = 0; d < dsub && size[k] > 0; ++d)
+              c[k * dsub + d] = sums[k * dsub + d] / size[k];
+        }
+      });
+    }
+    const double rate = static_cast<double>(problems) * n * ksub * iterations / best;
+    nlohmann::ordered_json j = {{"case", name},
+                                {"problems", problems},
+                                {"points", n},
+                                {"dsub", dsub},
+                                {"ksub", ksub},
+                                {"iterations", iterations},
+                                {"batched_s", best},
+                                {"distances_per_s", rate},
+                                {"own_sequential_s", one * problems},
+                                {"gpu_search_host_means_sequential_s", faiss_way * problems},
+                                {"sequential_problems_measured", sequential ? few : 0},
+                                {"inertia_against_oracle", off},
+                                {"gpu", device.name},
+                                {"date", options.date},
+                                {"commit", options.commit}};
+    if (file.is_open()) file << j.dump() << "\n" << std::flush;
+    std::printf("%s, %d iterations: %.4f s (%.3g distances/s), inertia %+.4f %%", name.c_str(),
+                iterations, best, rate, 100 * off);
+    if (sequential)
+      std::printf(
+          "; one after another: own %.2f s (%.1fx), search on the GPU, means on the host "
+          "%.2f s (%.1fx)",
+          one * problems, one * problems / best, faiss_way * problems, faiss_way * problems / best);
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+
   void run() {
     copy = timer.copy_bandwidth();
     std::printf("%s, copy %.0f GB/s (read + write)\n", device.name.c_str(), copy / 1e9);
@@ -263,7 +427,7 @@ struct Bench {
       return s;
     };
     const std::string& set = options.set;
-    const bool all = set == "all";
+    const bool every = set == "all", all = every || set == "decode";  // decode: attention alone
     if (all || set == "grid" || set == "quick") {
       const std::vector<std::pair<int, int>> grid = {
           {1, 196608}, {1, 131072}, {1, 32768},  {8, 32768},  {16, 16384},
@@ -276,7 +440,7 @@ struct Bench {
           both(name, shape(batch, kv_len));
       }
     }
-    if (all || set == "shapes" || set == "encode") {
+    if (every || set == "shapes" || set == "encode") {
       encoding("encode d4b8, 16384 tokens", 1, 16384, 4, 8, false);
       encoding("encode d4b8 shared, 16384 tokens", 1, 16384, 4, 8, true);
       encoding("encode d8b8, 16384 tokens", 1, 16384, 8, 8, false);
@@ -286,6 +450,30 @@ struct Bench {
       encoding("encode d4b8, 1 token x 1", 1, 1, 4, 8, false);
       encoding("encode d4b8, 1 token x 64", 64, 1, 4, 8, false);
     }
+    if (every || set == "kmeans") {
+      kmeans(2048, 65536, 4, 256, 30, true);
+      kmeans(2048, 16384, 4, 256, 30, false);
+      kmeans(64, 65536, 2, 256, 30, false);
+      kmeans(64, 65536, 8, 256, 30, false);
+      kmeans(64, 65536, 4, 4096, 4, false);
+      kmeans(4, 65536, 8, 16384, 1, false);
+    }
+    if (all || set == "codes") codes();
+    if (all || set == "shared")
+      for (const auto& [batch, kv_len] : std::vector<std::pair<int, int>>{
+               {1, 196608}, {16, 16384}, {32, 8192}, {64, 4096}, {128, 2048}, {256, 1024}}) {
+        CaseSpec s = shape(batch, kv_len);
+        s.key.shared = s.value.shared = true;
+        coded("d4b8 shared " + std::to_string(batch) + "x" + std::to_string(kv_len), s);
+      }
+    if (set == "gqa")
+      for (int group : {1, 2, 4, 7, 8, 16}) {
+        CaseSpec s = shape(16, 16384);
+        s.group = group;
+        both("d4b8 GQA " + std::to_string(group) + " 16x16384", s);
+        s.key.shared = s.value.shared = true;
+        coded("d4b8 shared GQA " + std::to_string(group) + " 16x16384", s);
+      }
     if (set == "one") coded("d4b8 16x16384", shape(16, 16384));
     if (all || set == "grid") coded("d4b8 32x196608", shape(32, 196608));
     if (all || set == "shapes") {
@@ -340,6 +528,10 @@ int main_of(int argc, char** argv) {
       o.date = v;
     else if (key == "--set")
       o.set = v;
+    else if (key == "--kernel")
+      o.kernel = v;
+    else if (key == "--only")
+      o.only = v;
     else if (key == "--repeats")
       o.repeats = std::stoi(v);
     else

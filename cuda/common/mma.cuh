@@ -55,6 +55,29 @@ __device__ __forceinline__ uint4 load_stream(const void* p) {
   return r;
 }
 
+// Smaller pieces of the same, in L1: volatile too, so that they land in the registers they are for
+// (a plain load is hoisted into others and copied, and the copy waits for the data).
+__device__ __forceinline__ unsigned load_u32(const void* p) {
+  unsigned r;
+  asm volatile("ld.global.nc.u32 %0,[%1];" : "=r"(r) : "l"(p));
+  return r;
+}
+__device__ __forceinline__ unsigned load_u16(const void* p) {
+  unsigned r;
+  asm volatile("ld.global.nc.u16 %0,[%1];" : "=r"(r) : "l"(p));
+  return r;
+}
+__device__ __forceinline__ unsigned load_u8(const void* p) {
+  unsigned r;
+  asm volatile("ld.global.nc.u8 %0,[%1];" : "=r"(r) : "l"(p));
+  return r;
+}
+__device__ __forceinline__ uint2 load_u64(const void* p) {
+  uint2 r;
+  asm volatile("ld.global.nc.v2.u32 {%0,%1},[%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));
+  return r;
+}
+
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x));

@@ -193,6 +193,11 @@ Problem DecodeCase::problem(const Device& device) const {
   return p;
 }
 
+void DecodeCase::set_lengths(const std::vector<int>& kv_len) {
+  std::copy(kv_len.begin(), kv_len.end(), kv_len_.begin());  // host_.kv_len points there
+  d_len_.upload(kv_len_);
+}
+
 void DecodeCase::poison() {
   d_out_.fill(0xff);
   d_lse_.fill(0xff);

@@ -40,6 +40,7 @@ class DecodeCase {
   DecodeParams device_params(const KernelConfig& config,
                              cudaStream_t stream = nullptr);  // sets the workspace
   Result read() const;
+  void set_lengths(const std::vector<int>& kv_len);  // each at most the capacity
   void poison();
   // Copies the codes of one sequence back to the host, for the oracle of a large case (contiguous
   // only).

@@ -5,13 +5,26 @@
 #include "cuda/decode_attention/params.h"
 #include "cuda/decode_attention/select.h"
 
-namespace vi::cuda::lookup {
+namespace vi::cuda {
 
-struct Args;
+struct WalkArgs;
+
+namespace lookup {
 
 template <int kHeadDim, int kDsubK, int kDsubV>
-void launch_row(const Args& args, int n_ctas, cudaStream_t stream);
+void launch_row(const WalkArgs& args, int n_ctas, cudaStream_t stream);
+
+template <>
+void launch_row<128, 2, 2>(const WalkArgs& args, int n_ctas, cudaStream_t stream);
 
 void launch(const LookupRow& row, const DecodeParams& params, const KernelConfig& config);
 
-}  // namespace vi::cuda::lookup
+}  // namespace lookup
+
+namespace gather {
+
+void launch(const GatherRow& row, const DecodeParams& params, const KernelConfig& config);
+
+}  // namespace gather
+
+}  // namespace vi::cuda

@@ -1,5 +1,6 @@
 // Launchers: describe (params.h), decide (select.cpp), launch. Everything on params.stream.
 #include "cuda/common/check.h"
+#include "cuda/decode_attention/generic.cuh"
 #include "cuda/decode_attention/instances.h"
 #include "cuda/decode_attention/launch.h"
 #include "cuda/decode_attention/naive.cuh"
@@ -7,17 +8,28 @@
 namespace vi::cuda {
 namespace {
 
-void check_side(const CodedSide& side, const char* name, bool fast, bool needs_mean, int head_dim,
+void check_side(const CodedSide& side, const char* name, KernelKind kind, int head_dim,
                 bool paged) {
   const std::string what = std::string("decode_attention: ") + name;
-  if (!side.codes || !(fast ? side.by_code : side.centroids))
+  const bool lookup = kind == KernelKind::lookup, fast = lookup || kind == KernelKind::gather;
+  if (!side.codes || !(lookup ? side.by_code : side.centroids))
     throw_call(what + " codes or codebook missing");
-  if (needs_mean && !side.mean) throw_call(what + " mean centroids missing (prepare_book)");
-  if (fast && paged && side.outer_stride % (16 * (head_dim / side.dsub)))
+  if (lookup && name[0] == 'k' && !side.mean)
+    throw_call(what + " mean centroids missing (prepare_book)");
+  if (side.dsub < 1 || head_dim % side.dsub) throw_call(what + " dsub does not fit head_dim");
+  const int block = 2 * side.code_bits * (head_dim / side.dsub);  // bytes of 16 tokens
+  if (lookup && paged && side.outer_stride % block)
     throw_call(what + " pages are not a whole number of blocks apart");
   if (fast && (reinterpret_cast<std::uintptr_t>(side.codes) % 16 || side.outer_stride % 16 ||
                side.head_stride % 16))
     throw_call(what + " codes are not 16-byte aligned");
+  if (!lookup && reinterpret_cast<std::uintptr_t>(side.centroids) % 16)
+    throw_call(what + " codebook is not 16-byte aligned");
+}
+
+bool same(const CodedSide& side, const CodeShape& shape) {
+  return side.dsub == shape.dsub && side.code_bits == shape.code_bits &&
+         side.shared == shape.shared;
 }
 
 __global__ void transpose_book(const __half* in, __half* out, int n_books, int ksub, int dsub,
@@ -58,20 +70,35 @@ void prepare_book(const void* centroids, void* by_code, float* mean, int n_heads
 }
 
 void decode_attention(const DecodeParams& p, const KernelConfig& config) {
-  const bool fast = config.kind == KernelKind::lookup;
   if (!p.q || !p.out || !p.kv_len) throw_call("decode_attention: q, out or kv_len missing");
-  check_side(p.key, "key", fast, fast, p.head_dim, p.block_table);
-  check_side(p.value, "value", fast, false, p.head_dim, p.block_table);
+  check_side(p.key, "key", config.kind, p.head_dim, p.block_table);
+  check_side(p.value, "value", config.kind, p.head_dim, p.block_table);
   if (p.block_table && (p.page_tokens < 16 || p.page_tokens % 16 || p.max_pages < 1))
     throw_call("decode_attention: a page is not whole blocks of 16 tokens");
   if (p.dense_len && (!p.dense_key || !p.dense_value || p.dense_capacity < 1))
     throw_call("decode_attention: dense rows missing");
-  if (!fast) {
+  if (config.kind == KernelKind::naive) {
     naive::decode<<<dim3(p.n_q_heads, p.batch), naive::kThreads, 0, p.stream>>>(p);
     VI_CUDA(cudaGetLastError());
     return;
   }
   if (!p.workspace) throw_call("decode_attention: workspace missing");
+  if (config.kind == KernelKind::generic) {
+    const generic::Args args{p, config.splits, static_cast<float*>(p.workspace)};
+    generic::decode<<<dim3(config.splits, p.n_kv_heads, p.batch), generic::kThreads, 0, p.stream>>>(
+        args);
+    VI_CUDA(cudaGetLastError());
+    generic::combine<<<p.batch * p.n_q_heads, p.head_dim, 0, p.stream>>>(args);
+    VI_CUDA(cudaGetLastError());
+    return;
+  }
+  if (config.kind == KernelKind::gather) {
+    const GatherRow& row = gather_table().at(config.row);
+    if (row.head_dim != p.head_dim || !same(p.key, row.key) || !same(p.value, row.value))
+      throw_call("decode_attention: the config was selected for another codec");
+    gather::launch(row, p, config);
+    return;
+  }
   const LookupRow& row = lookup_table().at(config.row);
   if (row.head_dim != p.head_dim || row.key_dsub != p.key.dsub || row.value_dsub != p.value.dsub ||
       p.key.code_bits != 8 || p.value.code_bits != 8)

@@ -26,28 +26,13 @@
 //   brings P into B fragments for all of head_dim.
 #pragma once
 
-#include "cuda/common/element.cuh"
-#include "cuda/common/mma.cuh"
-#include "cuda/decode_attention/params.h"
+#include "cuda/decode_attention/walk.cuh"
 
 namespace vi::cuda::lookup {
 
-constexpr int kWarps = 16, kThreads = kWarps * 32, kHeads = 4, kKsub = 256, kUnit = 64;
+constexpr int kWarps = 16, kThreads = kWarps * 32, kHeads = 4, kKsub = 256;
 constexpr unsigned kWindow =
     0x400;  // where dynamic shared memory starts on sm_90: checked, not assumed
-constexpr unsigned kFull = 0xffffffffu;
-constexpr float kSlack = 4.f;   // the running maximum is set this far above what was seen (log2)
-constexpr float kShift = 14.f;  // probabilities are scaled by 2^kShift: far from half's subnormals
-constexpr float kLog2e = 1.4426950408889634f;
-
-struct Args {
-  DecodeParams p;
-  int min_units;
-  int passes;          // of four query heads each
-  int* arrivals;       // [items], zero between launches
-  float* partial_o;    // [items + n_ctas, 4, head_dim]
-  float* partial_lse;  // [items + n_ctas, 4]
-};
 
 struct Place {  // where the codes of an item lie, for the lanes that add their own part
   const std::uint8_t *key, *value;
@@ -57,7 +42,8 @@ struct Place {  // where the codes of an item lie, for the lanes that add their 
 template <int kHeadDim, int kDsubK, int kDsubV>
 struct Shape {
   static constexpr int kBooksK = kHeadDim / kDsubK, kBooksV = kHeadDim / kDsubV;
-  static_assert(kBooksK == 16 || kBooksK == 32, "a warp holds one or two blocks' key sub-spaces");
+  static_assert(kBooksK == 8 || kBooksK == 16 || kBooksK == 32, "a warp holds whole blocks' keys");
+  static constexpr int kCopiesK = kBooksK == 8 ? 2 : 1;  // of a key entry: half a warp reads 16
   static_assert(kBooksV % 8 == 0 && kDsubV % 4 == 0, "values come in pairs of words");
   static constexpr int kTiles =
       kBooksK / 8;  // score tiles of a step (each a warp-wide row of look-ups)
@@ -74,17 +60,6 @@ struct Shape {
   static constexpr unsigned kBytes = kPlan + 56 * 4 + sizeof(Place) - kWindow;
 };
 
-enum Walk {
-  kSequence,
-  kItemStart,
-  kHeadPass,
-  kTableHead,
-  kAt,
-  kEnd,
-  kPer,
-  kLast
-};  // of a CTA over its items
-
 struct State {  // of one warp: head g%4 of lane (g, q)
   float top = -1e30f, shifted = -1e30f, sum = 0;
 };
@@ -98,10 +73,10 @@ __device__ __forceinline__ void score_step(const uint4 (&select)[2], const unsig
                                            Fetch fetch, float& low, float& high) {
   float r[4] = {0, 0, 0, 0};
 #pragma unroll
-  for (int pair = 0; pair < kTiles / 2; ++pair) {
-    unsigned a[4];
+  for (int pair = 0; pair < (kTiles + 1) / 2; ++pair) {
+    unsigned a[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < (kTiles > 1 ? 2 : 1); ++half) {
       float d[2][4] = {};  // tokens 0, 1 and tokens 2, 3
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -172,31 +147,9 @@ __device__ __forceinline__ void softmax_step(float low, float high, State& s,
   b1 = active ? (upper ? own : other) : 0u;  // tokens 1, 3
 }
 
-// Four consecutive elements of an f16 or bf16 row, 8-byte aligned. No branch: loads of several rows
-// overlap.
-__device__ __forceinline__ float4 load_four(const void* p, std::int64_t i, Dtype dtype) {
-  const uint2 w = __ldg(reinterpret_cast<const uint2*>(static_cast<const std::uint16_t*>(p) + i));
-  const float2 a = unpack_half2(w.x), b = unpack_half2(w.y);
-  const bool f16 = dtype == Dtype::f16;
-  return make_float4(
-      f16 ? a.x : __uint_as_float(w.x << 16), f16 ? a.y : __uint_as_float(w.x & 0xffff0000u),
-      f16 ? b.x : __uint_as_float(w.y << 16), f16 ? b.y : __uint_as_float(w.y & 0xffff0000u));
-}
-
 // A score entry: four heads as two words.
 __device__ __forceinline__ uint2 entry_words(const float (&s)[kHeads]) {
   return make_uint2(pack_half2_finite(s[0], s[1]), pack_half2_finite(s[2], s[3]));
-}
-
-// One element of the result.
-template <int kHeadDim>
-__device__ __forceinline__ void emit(const DecodeParams& p, int row, int dim, float o, float lse) {
-  const std::int64_t at = static_cast<std::int64_t>(row) * kHeadDim + dim;
-  if (p.dtype == Dtype::f16)
-    static_cast<__half*>(p.out)[at] = __float2half_rn(o);
-  else
-    static_cast<__nv_bfloat16*>(p.out)[at] = __float2bfloat16_rn(o);
-  if (dim == 0 && p.lse) p.lse[row] = lse;
 }
 
 // The lane's sub-vector of four queries, scaled, and what the mean key takes out of its entries.
@@ -232,7 +185,7 @@ __device__ __forceinline__ void load_query(const DecodeParams& p, int q_row, int
 }
 
 template <int kHeadDim, int kDsubK, int kDsubV, bool kPaged>
-__global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Args args) {
+__global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ WalkArgs args) {
   using S = Shape<kHeadDim, kDsubK, kDsubV>;
   extern __shared__ __align__(1024) unsigned char smem[];
   const DecodeParams& p = args.p;
@@ -245,49 +198,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
   volatile Place* place = reinterpret_cast<volatile Place*>(plan + 56);
   float* mean_score = reinterpret_cast<float*>(plan + 48);  // [4] what the mean key scores, log2
 
-  // Which run of units is this CTA's: sum the batch's units (each thread a slice), then find the
-  // first item.
-  const int slice = (p.batch + kThreads - 1) / kThreads;
-  int mine = 0;
-  for (int b = tid * slice; b < min(p.batch, (tid + 1) * slice); ++b)
-    mine += max(1, (p.kv_len[b] + kUnit - 1) / kUnit);
-  int before = mine;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const int v = __shfl_up_sync(kFull, before, step);
-    if (lane >= step) before += v;
-  }
-  if (lane == 31) plan[warp] = before;
-  __syncthreads();
-  int units = 0;
-  for (int w = 0; w < kWarps; ++w) {
-    if (w == warp) before += units;
-    units += plan[w];
-  }
-  before -= mine;  // units of the batch before this thread's slice
+  if (!find_run<kWarps>(args, plan, walk)) return;
   const int passes = args.passes;
-  const int total = units * p.n_kv_heads * passes;
-  const int per =
-      max(args.min_units, (total + static_cast<int>(gridDim.x) - 1) / static_cast<int>(gridDim.x));
-  const int begin = per * static_cast<int>(blockIdx.x), end = min(total, begin + per);
-  if (begin >= end) return;
-  const int within = begin % units;
-  if (within >= before && within < before + mine) {
-    int b = tid * slice, start = before;
-    for (;; ++b) {
-      const int n = max(1, (p.kv_len[b] + kUnit - 1) / kUnit);
-      if (within < start + n) break;
-      start += n;
-    }
-    walk[kSequence] = b;
-    walk[kItemStart] = begin - within + start;  // in units
-    walk[kHeadPass] = begin / units;            // KV head * passes + pass
-    walk[kTableHead] = -1;
-    walk[kAt] = begin;
-    walk[kEnd] = end;
-    walk[kPer] = per;
-  }
-  __syncthreads();
 
   // Constants of a lane.
   uint4 select[2];
@@ -303,7 +215,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int block = S::kTiles == 4 ? i : 2 * i + (q >> 1);
+      const int block = S::kTiles == 4 ? i : S::kTiles == 2 ? 2 * i + (q >> 1) : q;
       route[i] = (g >> 1) == block ? 0x3c003c00u : 0u;
     }
   }
@@ -322,6 +234,10 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
       place->key = p.key.codes + h * p.key.head_stride + (kPaged ? 0 : b * p.key.outer_stride);
       place->value =
           p.value.codes + h * p.value.head_stride + (kPaged ? 0 : b * p.value.outer_stride);
+      if (len == 0) {  // there may be no codes to fetch: any bytes do
+        place->key = static_cast<const std::uint8_t*>(p.key.by_code);
+        place->value = static_cast<const std::uint8_t*>(p.value.by_code);
+      }
       place->unit1 = unit1;
       place->last_block = last_block;
     }
@@ -343,13 +259,13 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
                               min(4 * unit + q, last) % (p.page_tokens / 16);
 #pragma unroll
         for (int i = 0; i < S::kKeyLoads; ++i) {
-          const unsigned its = __shfl_sync(kFull, slot, S::kTiles == 4 ? i : 2 * i + block_of_lane);
+          const unsigned its = __shfl_sync(kFull, slot, 4 / S::kTiles * i + block_of_lane);
           codes[i] = load_stream(from + static_cast<std::uint64_t>(its) * (S::kBooksK * 16));
         }
       } else {
 #pragma unroll
         for (int i = 0; i < S::kKeyLoads; ++i) {
-          const unsigned block = min(4 * unit + (S::kTiles == 4 ? i : 2 * i + block_of_lane), last);
+          const unsigned block = min(4 * unit + 4 / S::kTiles * i + block_of_lane, last);
           codes[i] = load_stream(from + static_cast<std::uint64_t>(block) * (S::kBooksK * 16));
         }
       }
@@ -367,12 +283,11 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
 
     uint4 key[S::kKeyLoads] = {}, value[S::kValueLoads] = {};
     int unit = unit0 + warp, page = 0;
-    if (unit < unit1) {
-      page = page_of(unit);
-      load_keys(unit, page, key);
-      load_values(unit, page, value);
-      page = page_of(unit + kWarps);
-    }
+    // No branch around the loads: it would make copies of the codes, and the copies wait for them.
+    if (len > 0) page = page_of(unit);
+    load_keys(unit, page, key);
+    load_values(unit, page, value);
+    if (len > 0) page = page_of(unit + kWarps);
 
     // Tables. Values once per KV head, both copies of each word; scores of all centroids for these
     // queries.
@@ -444,7 +359,10 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
                         query[j][4 * d + 2] * hi.x + query[j][4 * d + 3] * hi.y;
             }
             const uint2 e = entry_words(s);
-            sts64(S::kKeyTable + (first + (start + i) * kWarps * kPer) * 256 + book * 8, e.x, e.y);
+            const unsigned to =
+                S::kKeyTable + (first + (start + i) * kWarps * kPer) * 256 + book * 8;
+            sts64(to, e.x, e.y);
+            if constexpr (S::kCopiesK > 1) sts64(to + S::kBooksK * 8, e.x, e.y);
           }
         }
       }
@@ -452,7 +370,8 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
     __syncthreads();
 
     // Look-up addresses: byte 0 = the lane's place in an entry, byte 1 = the code.
-    unsigned key_lane = book * 8, value_lane = g * 16 + (q >> 1) * 8 + (q & 1) * 4;
+    unsigned key_lane = lane % (S::kBooksK * S::kCopiesK) * 8,
+             value_lane = g * 16 + (q >> 1) * 8 + (q & 1) * 4;
     unsigned token_lane = 16 * q + (g >> 2);
     asm volatile("" : "+r"(key_lane), "+r"(value_lane), "+r"(token_lane)::"memory");
     // An mma wants A in four consecutive registers, and rows 8..15 of the selectors do not matter:
@@ -555,7 +474,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
         score_step<S::kTiles>(
             select, route,
             [&](int tile, int j) {
-              const int block = S::kTiles == 4 ? tile : 2 * tile + block_of_lane;
+              const int block = 4 / S::kTiles * tile + block_of_lane;
               const std::int64_t row =
                   dense +
                   static_cast<std::int64_t>(min(first + 4 * block + j, n_dense - 1)) * kHeadDim;
@@ -629,43 +548,11 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Ar
         if (dim == 0) args.partial_lse[slot] = lse;
       }
     }
-    if (n_pieces > 1) {
-      __threadfence();
-      __syncthreads();
-      if (tid == 0) walk[kLast] = atomicAdd(&args.arrivals[item], 1) == n_pieces - 1;
-      __syncthreads();
-      if (walk[kLast]) {  // the last piece to arrive combines all, in the order of the pieces
-        __threadfence();
-        for (int i = tid; i < n_heads * kHeadDim; i += kThreads) {
-          const int head = i / kHeadDim, dim = i % kHeadDim;
-          const std::int64_t slot = static_cast<std::int64_t>(first_cta + item) * kHeads + head;
-          float top = -INFINITY, o = 0, l = 0;
-          for (int k = 0; k < n_pieces; ++k)
-            top = fmaxf(top, __ldcg(args.partial_lse + slot + k * kHeads));
-          if (top > -INFINITY)
-            for (int k = 0; k < n_pieces; ++k) {
-              const float r = exp2_fast(__ldcg(args.partial_lse + slot + k * kHeads) - top);
-              l += r;
-              o += r * __ldcg(args.partial_o + (slot + k * kHeads) * kHeadDim + dim);
-            }
-          emit<kHeadDim>(p, q_row + head, dim, l > 0 ? o / l : 0.f,
-                         (l > 0 ? top + log2f(l) : -INFINITY) + mean_score[head]);
-        }
-        if (tid == 0) args.arrivals[item] = 0;
-      }
-    }
-
-    const int done = item_start + item_units;
-    if (done >= walk[kEnd]) return;
-    __syncthreads();  // all have read the walk and the merge
-    if (tid == 0) {
-      const bool wrap = sequence + 1 == p.batch;
-      if (p.kv_len[sequence] > 0) walk[kTableHead] = kv_head;
-      walk[kAt] = walk[kItemStart] = done;
-      walk[kSequence] = wrap ? 0 : sequence + 1;
-      walk[kHeadPass] = wrap ? head_pass + 1 : head_pass;
-    }
-    __syncthreads();
+    if (n_pieces > 1)
+      combine_pieces<kHeadDim, kHeads, kWarps>(args, walk, item, first_cta, n_pieces, n_heads,
+                                               q_row, mean_score);
+    if (tid == 0 && p.kv_len[sequence] > 0) walk[kTableHead] = kv_head;  // read behind a barrier
+    if (!next_item(p, walk, item_units)) return;
   }
 }
 

@@ -7,7 +7,7 @@ namespace vi::cuda::lookup {
 
 void launch(const LookupRow& row, const DecodeParams& p, const KernelConfig& config) {
   const int group = p.n_q_heads / p.n_kv_heads;
-  Args args{};
+  WalkArgs args{};
   args.p = p;
   args.min_units = config.min_units;
   args.passes = (group + kHeads - 1) / kHeads;
@@ -19,7 +19,9 @@ void launch(const LookupRow& row, const DecodeParams& p, const KernelConfig& con
   const auto is = [&](int d, int k, int v) {
     return row.head_dim == d && row.key_dsub == k && row.value_dsub == v;
   };
-  if (is(128, 4, 4))
+  if (is(128, 2, 2))
+    launch_row<128, 2, 2>(args, config.n_ctas, p.stream);
+  else if (is(128, 4, 4))
     launch_row<128, 4, 4>(args, config.n_ctas, p.stream);
   else if (is(128, 8, 8))
     launch_row<128, 8, 8>(args, config.n_ctas, p.stream);
@@ -29,6 +31,8 @@ void launch(const LookupRow& row, const DecodeParams& p, const KernelConfig& con
     launch_row<128, 8, 4>(args, config.n_ctas, p.stream);
   else if (is(64, 4, 4))
     launch_row<64, 4, 4>(args, config.n_ctas, p.stream);
+  else if (is(64, 8, 8))
+    launch_row<64, 8, 8>(args, config.n_ctas, p.stream);
   else
     throw_call("decode_attention: lookup_table() names a row that is not compiled");
 }

@@ -8,7 +8,7 @@
 namespace vi::cuda::lookup {
 
 template <int kHeadDim, int kDsubK, int kDsubV>
-void launch_row(const Args& args, int n_ctas, cudaStream_t stream) {
+void launch_row(const WalkArgs& args, int n_ctas, cudaStream_t stream) {
   using S = Shape<kHeadDim, kDsubK, kDsubV>;
   const auto kernel = args.p.block_table ? decode<kHeadDim, kDsubK, kDsubV, true>
                                          : decode<kHeadDim, kDsubK, kDsubV, false>;

@@ -31,6 +31,13 @@ void launch(const EncodeParams& p) {
     row<kDsub><<<dim3(p.n_kv_heads, p.batch), kRowThreads, 0, p.stream>>>(p);
   } else {
     const std::size_t bytes = tile_bytes<kDsub>(p.head_dim);
+    int device = 0, most = 0;
+    VI_CUDA(cudaGetDevice(&device));
+    VI_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    if (bytes > static_cast<std::size_t>(most))
+      throw_call("encode: the fused kernel needs " + std::to_string(bytes) +
+                 " bytes of shared memory a block, this device has " + std::to_string(most) +
+                 "; encode_naive takes any, one token at a time needs none");
     VI_CUDA(cudaFuncSetAttribute(tile<kDsub>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(bytes)));
     tile<kDsub><<<dim3((p.n_tokens + 15 + kTile - 1) / kTile, p.n_kv_heads, p.batch), kTileThreads,

@@ -103,15 +103,103 @@ TEST(LookupDecode, Lengths) {
     const std::string name = "lookup " + std::to_string(row.head_dim) + " K-d" +
                              std::to_string(row.key_dsub) + " V-d" + std::to_string(row.value_dsub);
     check(s, true, name.c_str());
-    s.key.shared = s.value.shared = true;
-    check(s, true, (name + " shared").c_str());
+    s.key.shared = true;  // d4b8 shared on both sides is gather's
+    check(s, true, (name + " keys shared").c_str());
     s.page_tokens = 48;
     s.dense_len = {132, 0, 1, 15, 16, 17, 4, 128, 0, 33, 64, 5, 131, 200};
-    check(s, true, (name + " shared paged dense").c_str());
-    s.key.shared = s.value.shared = false;
+    check(s, true, (name + " keys shared paged dense").c_str());
+    s.key.shared = false;
+    s.value.shared = true;
     s.dtype = Dtype::bf16;
-    check(s, true, (name + " paged dense bf16").c_str());
+    check(s, true, (name + " values shared paged dense bf16").c_str());
   }
+}
+
+std::string shape_name(const GatherRow& r) {
+  return "hd " + std::to_string(r.head_dim) + " K-d" + std::to_string(r.key.dsub) + "b" +
+         std::to_string(r.key.code_bits) + "/V-d" + std::to_string(r.value.dsub) + "b" +
+         std::to_string(r.value.code_bits) + (r.key.shared ? " shared" : "") + " GQA " +
+         std::to_string(r.from);
+}
+
+CaseSpec case_of(const GatherRow& r) {
+  CaseSpec s;
+  s.head_dim = r.head_dim;
+  s.key = r.key;
+  s.value = r.value;
+  s.group = r.from == 1 ? 4 : r.from;
+  return s;
+}
+
+TEST(GatherDecode, Lengths) {
+  VI_NEEDS_GPU();
+  for (const GatherRow& row : gather_table()) {
+    CaseSpec s = case_of(row);
+    s.kv_len = kLengths;
+    check(s, true, ("gather " + shape_name(row)).c_str());
+    s.page_tokens = 48;
+    s.dense_len = {132, 0, 1, 15, 16, 17, 4, 128, 0, 33, 64, 5, 131, 200};
+    check(s, true, ("gather " + shape_name(row) + " paged dense").c_str());
+    s.page_tokens = 0;
+    s.dtype = Dtype::bf16;
+    check(s, true, ("gather " + shape_name(row) + " dense bf16").c_str());
+  }
+}
+
+TEST(GatherDecode, Groups) {
+  VI_NEEDS_GPU();
+  for (const GatherRow& row : gather_table())
+    for (int group = row.from; group <= row.to; ++group) {
+      CaseSpec s = case_of(row);
+      s.group = group;
+      s.n_kv_heads = group % 3 + 1;
+      s.kv_len = {777, 64, 0, 130};
+      s.dense_len = {4, 132, 7, 0};
+      s.seed = group;
+      check(s, true, ("gather " + shape_name(row) + "/" + std::to_string(group)).c_str());
+    }
+}
+
+TEST(GatherDecode, BiasedKeys) {
+  VI_NEEDS_GPU();
+  for (const GatherRow& row : gather_table()) {
+    CaseSpec s = case_of(row);
+    s.bias = 5;
+    s.kv_len = {2053, 300};
+    s.dense_len = {132, 4};
+    check(s, true, ("gather " + shape_name(row) + " bias 5").c_str());
+  }
+}
+
+TEST(GenericDecode, AnyCode) {
+  VI_NEEDS_GPU();
+  const std::vector<CodeShape> shapes = {
+      {8, 16, true}, {2, 4, false}, {4, 6, false}, {2, 3, true},   {8, 10, false}, {4, 12, false},
+      {4, 10, true}, {2, 8, false}, {1, 5, false}, {16, 9, false}, {8, 12, true},  {4, 1, true}};
+  for (std::size_t i = 0; i < shapes.size(); ++i)
+    for (int head_dim : {64, 80, 96, 128, 256}) {
+      CaseSpec s;
+      s.n_kv_heads = head_dim > 100 ? 1 : 2;
+      s.head_dim = head_dim;
+      s.group = 1 + static_cast<int>((i * 5 + head_dim / 16) % 16);
+      s.key = shapes[i];
+      s.value = shapes[(i + head_dim / 16) % shapes.size()];
+      s.kv_len = {17, 0, 1021, 1, 33};
+      s.page_tokens = i % 3 == 0 ? 32 : 0;
+      if (i % 2) s.dense_len = {3, 1, 132, 5, 0};
+      s.dtype = i % 4 == 3 ? Dtype::bf16 : Dtype::f16;
+      s.seed = i + 1;
+      const Device device = current_device();
+      DecodeCase c(s);
+      const KernelConfig config = select_generic(c.problem(device));
+      const auto first = c.run(config);
+      const Errors e = compare(c, first);
+      std::printf("generic hd %d GQA %d K-d%db%d/V-d%db%d  out %.1e lse %.1e\n", head_dim, s.group,
+                  s.key.dsub, s.key.code_bits, s.value.dsub, s.value.code_bits, e.out, e.lse);
+      EXPECT_LE(e.out, bound(s.dtype));
+      EXPECT_LE(e.lse, 2e-3);
+      EXPECT_EQ(first.bits, c.run(config).bits);
+    }
 }
 
 TEST(LookupDecode, Groups) {
@@ -144,74 +232,108 @@ TEST(LookupDecode, BiasedKeys) {
   }
 }
 
-TEST(LookupDecode, RandomShapes) {
+// Any row of any kernel at random lengths (0, 1, pages +- 1 and primes among them), groups, pages.
+TEST(AnyKernel, RandomShapes) {
   VI_NEEDS_GPU();
   Rng rng(20261122);
-  for (int i = 0; i < 24; ++i) {
-    const LookupRow row = lookup_table()[rng.below(lookup_table().size())];
+  const std::vector<int> awkward = {0, 1, 15, 16, 17, 31, 47, 48, 49, 127, 257, 509, 1021};
+  for (int i = 0; i < 60; ++i) {
     CaseSpec s;
-    s.head_dim = row.head_dim;
-    s.key = {row.key_dsub, 8, rng.below(2) == 0};
-    s.value = {row.value_dsub, 8, rng.below(2) == 0};
-    s.n_kv_heads = 1 + static_cast<int>(rng.below(4));
-    s.group = 1 + static_cast<int>(rng.below(8));
+    if (i % 3 == 0) {
+      const LookupRow row = lookup_table()[rng.below(lookup_table().size())];
+      s.head_dim = row.head_dim;
+      s.key = {row.key_dsub, 8, rng.below(2) == 0};
+      s.value = {row.value_dsub, 8, rng.below(2) == 0};
+    } else if (i % 3 == 1) {
+      const GatherRow row = gather_table()[rng.below(gather_table().size())];
+      s = case_of(row);
+    } else {
+      s.head_dim = std::vector<int>{64, 80, 96, 128, 256}[rng.below(5)];
+      s.key = {1 << (1 + rng.below(3)), 1 + static_cast<int>(rng.below(12)), rng.below(2) == 0};
+      s.value = {1 << (1 + rng.below(3)), 1 + static_cast<int>(rng.below(12)), rng.below(2) == 0};
+    }
+    s.n_kv_heads = 1 + static_cast<int>(rng.below(3));
+    s.group = 1 + static_cast<int>(rng.below(16));
     const int batch = 1 + static_cast<int>(rng.below(9));
     for (int b = 0; b < batch; ++b)
-      s.kv_len.push_back(static_cast<int>(rng.below(rng.below(2) ? 200 : 3000)));
+      s.kv_len.push_back(rng.below(2) ? awkward[rng.below(awkward.size())]
+                                      : static_cast<int>(rng.below(2000)));
     if (rng.below(2)) s.page_tokens = 16 * (1 + static_cast<int>(rng.below(8)));
     if (rng.below(2))
       for (int b = 0; b < batch; ++b) s.dense_len.push_back(static_cast<int>(rng.below(150)));
-    s.capacity = 4000;
+    s.capacity = 3000;
     s.bias = 1;
     s.seed = rng.next();
-    check(s, true, ("lookup random " + std::to_string(i)).c_str());
+    if (rng.below(4) == 0) s.dtype = Dtype::bf16;
+    check(s, true, ("random " + std::to_string(i)).c_str());
   }
 }
 
-TEST(LookupDecode, SplitInvariant) {
+// One codec for each kernel: look-up, gather, generic.
+std::vector<CaseSpec> one_of_each() {
+  std::vector<CaseSpec> all(3);
+  all[1].key = {4, 10, true};
+  all[1].value = {8, 12, true};
+  all[2].key = {2, 3, false};
+  all[2].value = {4, 6, true};
+  return all;
+}
+
+TEST(AnyKernel, SplitInvariant) {
   VI_NEEDS_GPU();
-  CaseSpec s;
-  s.kv_len = {5000, 3, 1777};
-  s.dense_len = {132, 4, 0};
-  DecodeCase c(s);
-  KernelConfig config = select_kernel(c.problem(current_device()));
-  for (int ctas : {1, 2, 7, 64, 131}) {
-    Problem p = c.problem(current_device());
-    p.n_sms = ctas;
-    config = select_kernel(p);
-    for (int min_units : {1, 16}) {
-      config.min_units = min_units;
-      EXPECT_LE(compare(c, c.run(config)).out, 1e-3) << ctas << " CTAs, " << min_units;
+  for (CaseSpec s : one_of_each()) {
+    s.kv_len = {5000, 3, 1777};
+    s.dense_len = {132, 4, 0};
+    DecodeCase c(s);
+    for (int ctas : {1, 2, 7, 64, 131}) {
+      Problem p = c.problem(current_device());
+      p.n_sms = ctas;
+      KernelConfig config = select_kernel(p);
+      for (int min_units : {1, 16}) {
+        config.min_units = min_units;
+        EXPECT_LE(compare(c, c.run(config)).out, 1e-3) << ctas << " CTAs, " << min_units;
+      }
     }
   }
 }
 
-TEST(LookupDecode, GraphReplay) {
+// A captured step stays valid when lengths grow and shrink: replays equal eager runs bit for bit.
+TEST(AnyKernel, GraphReplay) {
   VI_NEEDS_GPU();
-  CaseSpec s;
-  s.kv_len = {4001, 64};
-  s.dense_len = {20, 0};
-  DecodeCase c(s);
-  const KernelConfig config = select_kernel(c.problem(current_device()));
-  const auto eager = c.run(config);
-  cudaStream_t stream;
-  VI_CUDA(cudaStreamCreate(&stream));
-  const DecodeParams p = c.device_params(config, stream);
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  VI_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  decode_attention(p, config);
-  VI_CUDA(cudaStreamEndCapture(stream, &graph));
-  VI_CUDA(cudaGraphInstantiate(&exec, graph, 0));
-  for (int i = 0; i < 3; ++i) {
-    c.poison();
-    VI_CUDA(cudaGraphLaunch(exec, stream));
-    VI_CUDA(cudaStreamSynchronize(stream));
-    EXPECT_EQ(c.read().bits, eager.bits);
+  for (CaseSpec s : one_of_each()) {
+    s.kv_len = {4001, 64};
+    s.dense_len = {20, 0};
+    DecodeCase c(s);
+    const KernelConfig config = select_kernel(c.problem(current_device()));
+    cudaStream_t stream;
+    VI_CUDA(cudaStreamCreate(&stream));
+    const DecodeParams p = c.device_params(config, stream);
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    VI_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    decode_attention(p, config);
+    VI_CUDA(cudaStreamEndCapture(stream, &graph));
+    VI_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    const std::vector<std::vector<int>> lengths = {{4001, 64}, {4001, 64}, {0, 0},
+                                                   {1, 4001},  {17, 2048}, {3999, 65}};
+    for (const auto& len : lengths) {
+      c.set_lengths(len);
+      c.poison();
+      VI_CUDA(cudaDeviceSynchronize());
+      VI_CUDA(cudaGraphLaunch(exec, stream));
+      VI_CUDA(cudaStreamSynchronize(stream));
+      const auto replay = c.read();
+      EXPECT_LE(compare(c, replay).out, 1e-3) << kernel_name(config.kind);
+      c.poison();
+      VI_CUDA(cudaDeviceSynchronize());
+      decode_attention(p, config);
+      VI_CUDA(cudaStreamSynchronize(stream));
+      EXPECT_EQ(replay.bits, c.read().bits) << kernel_name(config.kind);
+    }
+    cudaGraphExecDestroy(exec);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
   }
-  cudaGraphExecDestroy(exec);
-  cudaGraphDestroy(graph);
-  cudaStreamDestroy(stream);
 }
 
 TEST(DenseDecode, MatchesOracle) {

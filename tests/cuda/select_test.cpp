@@ -25,7 +25,7 @@ Problem plain() {
 
 std::string refusal(const Problem& p) {
   try {
-    select_kernel(p);
+    select_fast(p);
   } catch (const Error& e) {
     return e.what();
   }
@@ -37,9 +37,10 @@ TEST(Select, EveryRowIsServed) {
     Problem p = plain();
     p.head_dim = row.head_dim;
     p.key = {row.key_dsub, 8, true};
-    p.value = {row.value_dsub, 8, false};
+    p.value = {row.value_dsub, 8, false};  // one side shared: never gather's
     const KernelConfig c = select_kernel(p);
     EXPECT_EQ(c.kind, KernelKind::lookup);
+    EXPECT_EQ(select_lookup(p).row, c.row);
     EXPECT_EQ(lookup_table()[c.row].key_dsub, row.key_dsub);
   }
 }
@@ -70,7 +71,9 @@ TEST(Select, RefusalsNameWhatIsServed) {
   EXPECT_THAT(
       refusal(p),
       testing::HasSubstr(
-          "no fast kernel for head_dim 128 K-d4b12/V-d4b8; supported: head_dim 128 K-d4b8/V-d4b8"));
+          "no fast kernel for head_dim 128 K-d4b12 (shared)/V-d4b8 (per sub-space); supported: "
+          "lookup (sm_90, sm_100; GQA 1..16; shared or per-sub-space books): head_dim 128 "
+          "K-d4b8/V-d4b8"));
   p = plain();
   p.head_dim = 96;
   EXPECT_THAT(refusal(p), testing::HasSubstr("supported:"));
@@ -91,7 +94,46 @@ TEST(Select, RefusalsNameWhatIsServed) {
   EXPECT_THAT(refusal(p), testing::HasSubstr("multiple of dsub"));
 }
 
-TEST(Select, NaiveTakesTheRest) {
+TEST(Select, GatherByCodecAndGroup) {
+  Problem p = plain();
+  p.key = p.value = {4, 12, true};
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::gather);
+  p.key = {4, 10, true};
+  p.value = {8, 12, true};
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::gather);
+  p = plain();  // d4b8 per sub-space: four heads a pass by look-up, more than eight by gather
+  p.n_q_heads = 8 * 8;
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::lookup);
+  p.key.shared = p.value.shared = true;
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::gather);
+  EXPECT_EQ(gather_table()[select_kernel(p).row].heads, 8);
+  p.n_q_heads = 8 * 4;
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::lookup);  // long: look-up; short: gather
+  p.capacity = 2048;
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::gather);
+  p.key.shared = p.value.shared = false;
+  p.n_q_heads = 8 * 16;
+  EXPECT_EQ(gather_table()[select_kernel(p).row].heads, 16);
+}
+
+TEST(Select, GenericTakesTheRestAndSaysSo) {
+  Problem p = plain();
+  p.head_dim = 96;
+  p.key = {8, 16, true};
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::generic);
+  EXPECT_THAT(supported_list(), testing::HasSubstr("generic (slower"));
+  p = plain();
+  p.sm = 86;  // no room for tables
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::generic);
+  EXPECT_GE(select_kernel(p).splits, 1);
+  p.sm = 75;
+  EXPECT_THROW(select_kernel(p), Error);
+  p = plain();
+  p.head_dim = 512;
+  EXPECT_THROW(select_kernel(p), Error);
+}
+
+TEST(Select, NaiveOnRequest) {
   Problem p = plain();
   p.head_dim = 96;
   p.key = {8, 16, true};
