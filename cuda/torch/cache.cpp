@@ -174,8 +174,8 @@ void DeviceCache::put_prompt(int layer, int sequence, const at::Tensor& k, const
   for (const bool is_key : {true, false}) {
     const eval::DeviceSide& side = is_key ? codec_->key() : codec_->value();
     const at::Tensor& rows = is_key ? k : v;
-    const at::Tensor codes = (is_key ? key_codes_ : value_codes_)[layer][sequence];
-    if (n_coded > 0) encode({rows.narrow(1, sinks, n_coded), none, codes, false}, side, layer);
+    const at::Tensor codes = (is_key ? key_codes_ : value_codes_)[layer].narrow(0, sequence, 1);
+    if (n_coded > 0) encode({rows.narrow(1, sinks, n_coded).unsqueeze(0), none, codes, false}, side, layer);
     at::Tensor exact = at::cat({rows.narrow(1, 0, sinks), rows.narrow(1, sinks + n_coded, tail)}, 1).to(at::kFloat);
     if (!side.identity) exact = at::bmm(exact, side.a[layer]) + side.b[layer].unsqueeze(1);
     (is_key ? key : value).narrow(1, 0, sinks + tail).copy_(exact);
@@ -208,13 +208,21 @@ bool DeviceCache::flushes_next() const {
 
 void DeviceCache::flush(int layer) const {
   if (!codec_) return;
-  for (int b = 0; b < shape_.batch; ++b) {
+  const auto fills = [&](int b) {
     const std::int64_t n = len_[static_cast<std::size_t>(b)];
-    if (coded(n + 1) == coded(n)) continue;
-    for (const bool is_key : {true, false})
-      encode({(is_key ? key_rows_ : value_rows_)[layer][b].narrow(1, sinks_, recent_), first_.narrow(0, b, 1),
-              (is_key ? key_codes_ : value_codes_)[layer][b], true},
+    return coded(n + 1) != coded(n);
+  };
+  // Neighbours whose blocks fill at once are coded in one launch; their rows are moved together first.
+  for (int b = 0, end = 0; b < shape_.batch; b = end + 1) {
+    for (end = b; end < shape_.batch && fills(end);) ++end;
+    if (end == b) continue;
+    for (const bool is_key : {true, false}) {
+      at::Tensor rows =
+          (is_key ? key_rows_ : value_rows_)[layer].narrow(0, b, end - b).narrow(2, sinks_, recent_);
+      if (end - b > 1) rows = rows.permute({0, 2, 1, 3}).contiguous().permute({0, 2, 1, 3});
+      encode({rows, first_.narrow(0, b, end - b), (is_key ? key_codes_ : value_codes_)[layer].narrow(0, b, end - b), true},
              is_key ? codec_->key() : codec_->value(), layer);
+    }
   }
 }
 

@@ -245,22 +245,24 @@ void gated(const at::Tensor& x, const at::Tensor& norm, double eps, const Linear
 
 void encode(const EncodeRows& r, const eval::DeviceSide& side, int layer) {
   VI_CHECK(side.vector, "encode: the side has no vector code");
-  VI_CHECK(r.rows.dim() == 3 && r.rows.stride(2) == 1, "encode: rows of another shape");
-  const std::int64_t heads = r.rows.size(0), n = r.rows.size(1), d = r.rows.size(2);
+  VI_CHECK(r.rows.dim() == 4 && r.rows.stride(3) == 1 &&
+               (r.rows.size(0) == 1 || r.rows.stride(0) == r.rows.size(2) * r.rows.stride(2)),
+           "encode: rows of another shape");
+  const std::int64_t batch = r.rows.size(0), heads = r.rows.size(1), n = r.rows.size(2), d = r.rows.size(3);
   if (n == 0) return;
   const at::Device device = r.rows.device();
   VI_CHECK(side.centroids.size(1) == heads && side.layout.n_books * side.dsub == d &&
                side.centroids.device() == device && layer < side.centroids.size(0),
            "encode: rows of {} heads, head_dim {} for a codec of {} heads, head_dim {}", heads, d,
            side.centroids.size(1), side.layout.n_books * side.dsub);
-  expect(r.first, "encode: first", at::kInt, device, {1});
-  VI_CHECK(r.codes.dim() == 2 && r.codes.scalar_type() == at::kByte && r.codes.size(0) == heads &&
-               r.codes.stride(1) == 1 && r.codes.device() == device,
+  expect(r.first, "encode: first", at::kInt, device, {batch});
+  VI_CHECK(r.codes.dim() == 3 && r.codes.scalar_type() == at::kByte && r.codes.size(0) == batch &&
+               r.codes.size(1) == heads && r.codes.stride(2) == 1 && r.codes.device() == device,
            "encode: codes of another shape");
   EncodeParams p;
   p.rows = r.rows.const_data_ptr();
-  p.row_stride = r.rows.stride(1);
-  p.head_stride = r.rows.stride(0);
+  p.row_stride = r.rows.stride(2);
+  p.head_stride = r.rows.stride(1);
   p.dtype = dtype_of(r.rows, "encode: rows");
   if (!r.mapped && !side.identity) {
     p.center = f32_layer(side.center, layer);
@@ -272,21 +274,21 @@ void encode(const EncodeRows& r, const eval::DeviceSide& side, int layer) {
   p.centroids = books.const_data_ptr();
   p.dsub = side.dsub, p.code_bits = side.code_bits, p.shared = side.shared;
   p.codes = r.codes.data_ptr<std::uint8_t>();
-  p.code_head_stride = r.codes.stride(0);
-  p.outer_stride = r.codes.stride(0) * heads;
+  p.code_head_stride = r.codes.stride(1);
+  p.outer_stride = r.codes.stride(0);
   p.first = r.first.const_data_ptr<int>();
-  p.batch = 1, p.n_tokens = static_cast<int>(n);
+  p.batch = static_cast<int>(batch), p.n_tokens = static_cast<int>(n);
   p.n_kv_heads = static_cast<int>(heads), p.head_dim = static_cast<int>(d);
   p.stream = current_stream(device);
   if (device.is_cuda()) return encode(p);
   const std::vector<OracleCode> codes = oracle_codes(p);
-  for (std::int64_t t = 0; t < n; ++t)
-    for (std::int64_t h = 0; h < heads; ++h)
-      for (int m = 0; m < side.layout.n_books; ++m)
-        quant::set_code(side.layout, p.codes + h * p.code_head_stride,
-                        static_cast<std::size_t>(*p.first + t), m,
-                        static_cast<unsigned>(
-                            codes[static_cast<std::size_t>((t * heads + h) * side.layout.n_books + m)].code));
+  std::size_t at = 0;
+  for (std::int64_t b = 0; b < batch; ++b)
+    for (std::int64_t t = 0; t < n; ++t)
+      for (std::int64_t h = 0; h < heads; ++h)
+        for (int m = 0; m < side.layout.n_books; ++m)
+          quant::set_code(side.layout, p.codes + b * p.outer_stride + h * p.code_head_stride,
+                          static_cast<std::size_t>(p.first[b] + t), m, static_cast<unsigned>(codes[at++].code));
 }
 
 void attend(const DecodeParams& p, const KernelConfig& config, at::Device device) {

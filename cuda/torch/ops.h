@@ -50,12 +50,13 @@ void linear(const at::Tensor& x, const at::Tensor& norm, double eps, const Linea
 void gated(const at::Tensor& x, const at::Tensor& norm, double eps, const Linear& gate_up,
            at::Tensor& y, at::Tensor& scratch, at::Tensor& both, bool plain);
 
-// Codes rows [n_kv_heads, n, head_dim] (any strides of rows and heads) of one sequence behind the
-// *first tokens its streams hold. `mapped`: the rows are in the codec's space already.
+// Codes n rows of each sequence behind the first[] tokens its streams hold. `mapped`: the rows are in the
+// codec's space already.
 struct EncodeRows {
-  at::Tensor rows;    // [n_kv_heads, n, head_dim], last stride 1
-  at::Tensor first;   // i32 [1]
-  at::Tensor codes;   // u8 [n_kv_heads, stream bytes]
+  at::Tensor rows;    // [batch, n_kv_heads, n, head_dim]; strides: 1 inside a row, n rows from a sequence
+                      // to the next
+  at::Tensor first;   // i32 [batch]
+  at::Tensor codes;   // u8 [batch, n_kv_heads, stream bytes]
   bool mapped = false;
 };
 void encode(const EncodeRows& rows, const eval::DeviceSide& side, int layer);
