@@ -46,6 +46,12 @@ ppl: build ## perplexity of the quickstart's methods
 kernels: build ## attention kernels against the fair baseline (DEVICE=cpu)
 	@$(VI) bench kernels --device $(or $(DEVICE),cpu)
 
+e2e: build ## whole decode steps and prefill on a GPU, synthetic weights of Llama-3.1-8B's shape
+	@$(VI) bench e2e --device cuda
+
+breakdown: build ## where a decode step's time goes, on a GPU
+	@$(VI) bench breakdown --device cuda
+
 kmeans: build ## k-means timings
 	@$(VI) bench kmeans --device $(or $(DEVICE),cpu)
 

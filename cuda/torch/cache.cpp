@@ -129,7 +129,7 @@ DeviceCache::DeviceCache(const CacheShape& shape, std::shared_ptr<const eval::De
 }
 
 std::string DeviceCache::kernel() const {
-  return !codec_ ? "dense" : config_.kind == KernelKind::naive ? "naive" : "look-up";
+  return codec_ ? kernel_name(config_.kind) : "dense";
 }
 
 std::int64_t DeviceCache::coded(std::int64_t tokens) const {

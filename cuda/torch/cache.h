@@ -37,7 +37,7 @@ class DeviceCache {
 
   const CacheShape& shape() const { return shape_; }
   const eval::DeviceCodec* codec() const { return codec_.get(); }
-  std::string kernel() const;  // "look-up", "naive" or "dense"
+  std::string kernel() const;  // kernel_name() of what attends to codes, or "dense"
   std::int64_t len(int sequence) const { return len_.at(static_cast<std::size_t>(sequence)); }
   std::int64_t code_bytes() const;  // that one step reads, all layers
 

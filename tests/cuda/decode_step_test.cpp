@@ -291,7 +291,8 @@ TEST_F(OnGpu, GraphEagerAndPlainAgree) {
           return stepper;
         };
         const auto graph = make({}), eager = make({.graph = false}), plain = make({.graph = false, .plain = true});
-        EXPECT_EQ(graph->cache().kernel(), coded ? "look-up" : "dense");
+        EXPECT_TRUE(coded ? graph->cache().kernel() == "lookup" || graph->cache().kernel() == "gather"
+                          : graph->cache().kernel() == "dense");
         // Rows that differ by rounding get the same codes but for near ties; from the first block that fills
         // (the 60th step) such codes are part of the cache, and a code more or less is seen in the logits:
         // an f32 and an f16 engine on the f64 oracles differ by as much (0.15).
