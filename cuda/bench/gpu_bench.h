@@ -1,5 +1,5 @@
 // `vecinfer bench kernels | e2e | breakdown --device cuda`: timings on synthetic data and weights, with the
-// fair baselines in the same run. What each case is: docs/kernels/end_to_end.md.
+// fair baselines in the same run. What each case is stands beside its code.
 #pragma once
 
 #include <functional>
