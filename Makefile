@@ -6,7 +6,7 @@ VI := $(BUILD)/vecinfer
 EXP ?= experiments/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup configure build demo test test-fast experiment sweep report bench kernels e2e breakdown clean fuzz
+.PHONY: data help setup configure build demo test test-fast experiment sweep report bench kernels e2e breakdown clean fuzz
 
 help: ## this list
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +39,9 @@ bindings: build ## the name that the paper's code uses for building the kernels
 
 training: build ## dump, calibrate, transform and codebooks of EXP=file.yaml
 	@$(VI) stage codebook $(EXP)
+
+data: build ## download the public sets of data/sources.yaml (NAMES=...; DATA=folder of local files)
+	@$(VI) data $(NAMES) $(if $(DATA),--data $(DATA))
 
 ppl: build ## perplexity of the quickstart's methods
 	@$(VI) stage evaluate $(EXP)

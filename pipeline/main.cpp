@@ -85,6 +85,17 @@ int dispatch(int argc, char** argv) {
   logits_app->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
   logits_app->callback([&] { code = logits_command(model, ids, top, run.device); });
 
+  DataArguments data;
+  auto* data_app = app.add_subcommand("data", "download the public sets of data/sources.yaml, or take them from a folder");
+  data_app->add_option("names", data.names, "sets of --list; none: all of them");
+  data_app->add_flag("--list", data.list, "say what there is and what is missing");
+  data_app->add_option("--data", data.local, "a folder of local files instead of the network");
+  data_app->add_option("--to", data.to, "the data folder (default: data/ of the project)");
+  data_app->add_option("--sources", data.sources, "the list (default: data/sources.yaml of the project)");
+  data_app->add_option("--tries", data.tries, "connections that bring nothing, at most")->check(CLI::PositiveNumber);
+  data_app->add_option("--back-off", data.back_off, "seconds before the second try; doubles")->check(CLI::NonNegativeNumber);
+  data_app->callback([&] { code = data_command(data); });
+
   std::string task, cases;
   auto* score_app = app.add_subcommand("score", "score predictions without the model");
   score_app->add_option("--task", task, "a name of `list tasks`, or math")->required();
