@@ -15,6 +15,7 @@ struct RunArguments {
   std::string device = "cpu";
   std::string force;
   std::string stage;          // `stage NAME`: stop there
+  std::string model, methods, tasks, data;  // over the YAML (pipeline/tasks.h)
 };
 
 int run_command(const RunArguments& arguments);
@@ -36,8 +37,9 @@ int sweep_command(const RunArguments& arguments, const std::string& launcher, in
 
 int tokenize_command(const std::string& model, const std::string& text_file, bool chat, bool decode, const std::string& ids);
 int logits_command(const std::string& model, const std::string& ids, int top, const std::string& device);
+int compare_command(const std::vector<std::string>& results, const std::string& model);
 int data_command(const DataArguments& arguments);
-int score_command(const std::string& task, const std::string& cases);
+int score_command(const std::string& task, const std::string& cases, const std::vector<std::string>& predictions);
 int bench_command(const std::string& what, const std::string& device, const std::string& cases, const std::string& json_file);
 
 }  // namespace vi::pipeline

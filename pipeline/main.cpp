@@ -23,6 +23,10 @@ int dispatch(int argc, char** argv) {
   const auto common = [&](CLI::App* command, bool yaml = true) {
     if (yaml) command->add_option("experiment", run.yaml, "an experiment's YAML file")->required();
     command->add_option("--set", run.sets, "key.path=value, over the YAML; may be repeated")->take_all();
+    command->add_option("--model", run.model, "instead of the YAML's: a name, a GGUF file or a Hugging Face folder");
+    command->add_option("--method", run.methods, "instead of the YAML's: names, \"a,b\"");
+    command->add_option("--task", run.tasks, "instead of the YAML's: names or groups of `list tasks`, \"a,b\"");
+    command->add_option("--data", run.data, "folder of the benchmarks' files, instead of the YAML's");
     command->add_option("--limit", run.limit, "records or windows a task at most")->check(CLI::NonNegativeNumber);
     command->add_option("--store", run.store, "folder of artifacts (default: results/store of the project)");
     command->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
@@ -85,6 +89,13 @@ int dispatch(int argc, char** argv) {
   logits_app->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
   logits_app->callback([&] { code = logits_command(model, ids, top, run.device); });
 
+  std::vector<std::string> results;
+  std::string paper_model;
+  auto* compare_app = app.add_subcommand("compare", "results beside the paper's Tables 2, 3 and 8");
+  compare_app->add_option("--results", results, "results.jsonl files (default: results/results.jsonl)");
+  compare_app->add_option("--model", paper_model, "one of the paper's models; default: all");
+  compare_app->callback([&] { code = compare_command(results, paper_model); });
+
   DataArguments data;
   auto* data_app = app.add_subcommand("data", "download the public sets of data/sources.yaml, or take them from a folder");
   data_app->add_option("names", data.names, "sets of --list; none: all of them");
@@ -98,9 +109,14 @@ int dispatch(int argc, char** argv) {
 
   std::string task, cases;
   auto* score_app = app.add_subcommand("score", "score predictions without the model");
-  score_app->add_option("--task", task, "a name of `list tasks`, or math")->required();
-  score_app->add_option("--cases", cases, "JSONL file")->required();
-  score_app->callback([&] { code = score_command(task, cases); });
+  std::vector<std::string> predictions;
+  auto* task_option = score_app->add_option("--task", task, "a name of `list tasks`, or math");
+  auto* cases_option = score_app->add_option("--cases", cases, "JSONL file of {prediction, answers, all_classes} or {prediction, answer}");
+  score_app->add_option("--predictions", predictions, "predictions.jsonl files of evaluate, or their folders")
+      ->excludes(task_option)->excludes(cases_option);
+  task_option->needs(cases_option);
+  cases_option->needs(task_option);
+  score_app->callback([&] { code = score_command(task, cases, predictions); });
 
   std::string bench, json_file, cases_set = "all";
   auto* bench_app = app.add_subcommand("bench", "timings with the fair baseline in the same run");

@@ -86,15 +86,15 @@ void copy_checked(const fs::path& from, const DataFile& wanted, const fs::path& 
   fsync_directory(to.parent_path());
 }
 
-std::string fetch_local(const Source& source, const fs::path& folder, const fs::path& local, Progress& progress) {
+std::string fetch_local(const Source& source, const fs::path& folder, const fs::path& local) {
   const std::vector<DataFile> files = source.files();
   std::vector<std::string> missing;
-  std::size_t copied = 0;
+  std::size_t copied = 0, unknown = 0;
   for (const DataFile& file : files) {
     check_interrupt();
     if (const auto found = find_local(local, file.file)) {
       copy_checked(*found, file, folder);
-      record(file, found->string(), folder, progress);
+      unknown += !file.sha256;
       ++copied;
     } else {
       missing.push_back(fs::path(file.file).filename().string());
@@ -105,7 +105,6 @@ std::string fetch_local(const Source& source, const fs::path& folder, const fs::
       if (const std::string wrong = complaint({source.file, source.sha256, source.bytes}, *archive); !wrong.empty())
         fail<ContractError>("{}", wrong);
       unzip(*archive, files, folder);
-      for (const DataFile& file : files) record(file, archive->string(), folder, progress);
       return fmt::format("{}: {} files out of {}", source.name, files.size(), archive->string());
     }
   if (copied == 0)
@@ -116,6 +115,7 @@ std::string fetch_local(const Source& source, const fs::path& folder, const fs::
     text += "; not there:";
     for (const std::string& name : missing) text += " " + name;
   }
+  if (unknown > 0) text += fmt::format("; {} taken as they are, no checksum is known", unknown);
   return text;
 }
 
@@ -167,7 +167,7 @@ Presence look(const Source& source, const fs::path& folder, std::string* what) {
 }
 
 std::string fetch(const Source& source, const fs::path& folder, const FetchOptions& options, Progress& progress) {
-  if (!options.local.empty()) return fetch_local(source, folder, options.local, progress);
+  if (!options.local.empty()) return fetch_local(source, folder, options.local);
   if (source.url.empty()) fail("{}: is not downloaded; {} puts it there", source.name, source.made_by);
   const Download wanted{source.url, folder / source.file, source.sha256.value_or(""), source.bytes};
   const Downloaded got = download(wanted, options.download, progress);

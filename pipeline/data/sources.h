@@ -79,9 +79,10 @@ struct FetchOptions {
   std::filesystem::path local;  // "": the network; else a folder that holds the files (or the archives)
 };
 
-// Brings a source's files into `folder`. First checksums of files whose own is not known go to
-// folder/recorded.jsonl and are said through progress.note; a later, different one is a
-// ContractError. Returns one line that says what was done.
+// Brings a source's files into `folder`. Of a download whose checksum is not known, the first one's
+// goes to folder/recorded.jsonl and is said through progress.note; a later, different one is a
+// ContractError. Local files are the user's own choice: checked where a checksum is known, else
+// taken as they are. Returns one line that says what was done.
 std::string fetch(const Source& source, const std::filesystem::path& folder, const FetchOptions& options,
                   Progress& progress);
 
