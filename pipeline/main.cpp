@@ -126,12 +126,11 @@ int dispatch(int argc, char** argv) {
   bench_app->add_option("--json", json_file, "also write the rows here, one JSON object a line");
   bench_app->callback([&] { code = bench_command(bench, run.device, cases_set, json_file); });
 
-  std::string method, file;
+  std::string file;
   auto* export_app = app.add_subcommand("export", "transform and codebook of a method as one HDF5 file");
   common(export_app);
   export_app->add_option("file", file, "the file to write")->required();
-  export_app->add_option("--method", method, "which method of the experiment (default: its only one that has codebooks)");
-  export_app->callback([&] { code = export_command(run, method, file); });
+  export_app->callback([&] { code = export_command(run, run.methods, file); });  // default: the only one with codebooks
 
   auto* import_app = app.add_subcommand("import", "check such a file and put its content where `export` had it");
   common(import_app);

@@ -81,8 +81,8 @@ TEST(Needle, FillsTheLengthAndHoldsItsAnswers) {
       }
 }
 
-// RULER's lengths. Never above the length asked for, and below it by at most one unit of the haystack:
-// a noise sentence, a needle, or a word's three entries in the list.
+// RULER's lengths. Never above the length asked for, and at most 64 tokens or 0.2 % below it (the word
+// lists, whose words change with their number, need the latter).
 TEST(Needle, LengthsFrom4kTo128k) {
   const std::string text = story();
   for (const auto& [name, kind] : enum_names(NeedleKind{}))
@@ -90,7 +90,7 @@ TEST(Needle, LengthsFrom4kTo128k) {
       for (const Haystack haystack : {Haystack::noise, Haystack::text}) {
         const NeedleCase made = make_needle(spec_of(kind, haystack), tokens, 0.5, 21, count_tokens, text);
         EXPECT_LE(made.tokens, tokens) << name;
-        EXPECT_GE(made.tokens, tokens - 64) << name;
+        EXPECT_GE(made.tokens, tokens - std::max<std::int64_t>(64, tokens / 500)) << name;
         EXPECT_EQ(made.tokens, count_tokens(made.prompt + made.answer_prefix));
         for (const std::string& answer : made.answers)
           EXPECT_NE(made.prompt.find(answer), std::string::npos) << name << " " << answer;
