@@ -20,13 +20,15 @@ int dispatch(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "vecinfer 0.1.0");
   RunArguments run;
-  const auto common = [&](CLI::App* command, bool yaml = true) {
+  const auto common = [&](CLI::App* command, bool yaml = true, bool overrides = true) {
     if (yaml) command->add_option("experiment", run.yaml, "an experiment's YAML file")->required();
     command->add_option("--set", run.sets, "key.path=value, over the YAML; may be repeated")->take_all();
-    command->add_option("--model", run.model, "instead of the YAML's: a name, a GGUF file or a Hugging Face folder");
-    command->add_option("--method", run.methods, "instead of the YAML's: names, \"a,b\"");
-    command->add_option("--task", run.tasks, "instead of the YAML's: names or groups of `list tasks`, \"a,b\"");
-    command->add_option("--data", run.data, "folder of the benchmarks' files, instead of the YAML's");
+    if (overrides) {
+      command->add_option("--model", run.model, "instead of the YAML's: a name, a GGUF file or a Hugging Face folder");
+      command->add_option("--method", run.methods, "instead of the YAML's: names, \"a,b\"");
+      command->add_option("--task", run.tasks, "instead of the YAML's: names or groups of `list tasks`, \"a,b\"");
+      command->add_option("--data", run.data, "folder of the benchmarks' files, instead of the YAML's");
+    }
     command->add_option("--limit", run.limit, "records or windows a task at most")->check(CLI::NonNegativeNumber);
     command->add_option("--store", run.store, "folder of artifacts (default: results/store of the project)");
     command->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
@@ -51,7 +53,7 @@ int dispatch(int argc, char** argv) {
   std::string launcher = "local";
   int jobs = 1;
   auto* sweep_app = app.add_subcommand("sweep", "the grid under `sweep:`");
-  common(sweep_app);
+  common(sweep_app, true, false);
   sweep_app->add_option("--launcher", launcher, "local")->check(CLI::IsMember({"local"}));
   sweep_app->add_option("--jobs", jobs, "processes side by side")->check(CLI::PositiveNumber);
   sweep_app->callback([&] { code = sweep_command(run, launcher, jobs); });
@@ -128,12 +130,13 @@ int dispatch(int argc, char** argv) {
 
   std::string file;
   auto* export_app = app.add_subcommand("export", "transform and codebook of a method as one HDF5 file");
-  common(export_app);
+  common(export_app, true, false);
+  export_app->add_option("--method", run.methods, "which method of the experiment (default: its only one that has codebooks)");
   export_app->add_option("file", file, "the file to write")->required();
-  export_app->callback([&] { code = export_command(run, run.methods, file); });  // default: the only one with codebooks
+  export_app->callback([&] { code = export_command(run, run.methods, file); });
 
   auto* import_app = app.add_subcommand("import", "check such a file and put its content where `export` had it");
-  common(import_app);
+  common(import_app, true, false);
   import_app->add_option("file", file, "the file to read")->required();
   import_app->callback([&] { code = import_command(run, file); });
 
