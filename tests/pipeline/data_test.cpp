@@ -114,6 +114,7 @@ TEST_F(Data, DownloadsRecordsAndFindsItAgain) {
   const Finished changed = data({"two"});
   EXPECT_EQ(changed.code, 3);
   EXPECT_THAT(changed.err, HasSubstr("recorded.jsonl:1 recorded"));
+  EXPECT_FALSE(fs::exists(folder() / "to/two.txt"));
   // One set that cannot be had does not keep the others away.
   list(entry("gone", server.url("/gone"), "gone.txt", "sha256: null, bytes: null, unknown: a test") +
        entry("one", server.url("/one"), "b/one.txt", "sha256: " + sha256_hex(one) + ", bytes: 15"));
