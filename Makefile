@@ -6,7 +6,7 @@ VI := $(BUILD)/vecinfer
 EXP ?= experiments/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup configure build demo test test-fast experiment sweep report bench kernels e2e breakdown clean fuzz
+.PHONY: data longbench math_evaluation ppl ruler compare help setup configure build demo test test-fast experiment sweep report bench kernels e2e breakdown clean fuzz
 
 help: ## this list
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,8 +40,29 @@ bindings: build ## the name that the paper's code uses for building the kernels
 training: build ## dump, calibrate, transform and codebooks of EXP=file.yaml
 	@$(VI) stage codebook $(EXP)
 
-ppl: build ## perplexity of the quickstart's methods
-	@$(VI) stage evaluate $(EXP)
+data: build ## download the public sets of data/sources.yaml (NAMES=...; DATA=folder of local files)
+	@$(VI) data $(NAMES) $(if $(DATA),--data $(DATA))
+
+# What the benchmark targets take: MODEL= a name or path, METHOD="a b", TASKS="a b", LIMIT= records or windows a
+# task, DATA= folder of the files, DEVICE=. Each model's rows are kept under a name of their own.
+over = $(if $(MODEL),--model $(MODEL) --set experiment=$(1)-$(basename $(notdir $(MODEL)))) \
+  $(if $(METHOD),--method "$(METHOD)") $(if $(TASKS),--task "$(TASKS)") $(if $(LIMIT),--limit $(LIMIT)) \
+  $(if $(DATA),--data $(DATA)) $(if $(DEVICE),--device $(DEVICE))
+
+longbench: build ## LongBench, 13 tasks (MODEL= METHOD= TASKS= LIMIT= DATA= DEVICE=)
+	@$(VI) run experiments/benchmark/longbench.yaml $(call over,longbench-13)
+
+math_evaluation: build ## MATH-500, GSM8K, AIME 2024, AMC 2023 (the same variables)
+	@$(VI) run experiments/benchmark/math.yaml $(call over,math)
+
+ppl: build ## perplexity of WikiText-2 (the same variables)
+	@$(VI) run experiments/benchmark/wikitext2.yaml $(call over,wikitext2)
+
+ruler: build ## retrieval in prompts of 4k to 128k tokens (the same variables)
+	@$(VI) run experiments/benchmark/ruler.yaml $(call over,ruler)
+
+compare: build ## results beside the paper's Tables 2, 3 and 8 (MODEL=)
+	@$(VI) compare $(if $(MODEL),--model $(MODEL))
 
 kernels: build ## attention kernels against the fair baseline (DEVICE=cpu)
 	@$(VI) bench kernels --device $(or $(DEVICE),cpu)

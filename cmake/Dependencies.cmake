@@ -27,6 +27,8 @@ find_package(nlohmann_json CONFIG QUIET)
 vi_require(nlohmann_json_FOUND nlohmann-json nlohmann-json3-dev)
 find_path(FMT_INCLUDE fmt/core.h)
 vi_require(FMT_INCLUDE fmt libfmt-dev)
+find_package(CURL QUIET)  # after HDF5, which links it too
+vi_require(CURL_FOUND libcurl libcurl4-openssl-dev)
 find_path(PCRE2_INCLUDE pcre2.h)
 find_library(PCRE2_LIBRARY pcre2-8)
 vi_require(PCRE2_LIBRARY PCRE2 libpcre2-dev)

@@ -116,7 +116,7 @@ NeedleCase make_ruler_needle(const NeedleSpec& spec, std::int64_t tokens, double
     fail("haystack: text needs a text that is not empty");
   NeedleCase result;
   result.seed = seed;
-  result.max_new_tokens = 128;
+  result.max_new_tokens = needle_max_new_tokens(spec.kind);
   const bool one = spec.queries * spec.values == 1;
   const std::string what = value_word(spec.value, !one);
   const auto build = [&](std::size_t n) {
@@ -181,7 +181,7 @@ NeedleCase make_passkey(const NeedleSpec& spec, std::int64_t tokens, double dept
   result.answers = {key};
   result.seed = seed;
   result.answer_prefix = " The pass key is";
-  result.max_new_tokens = 16;
+  result.max_new_tokens = needle_max_new_tokens(spec.kind);
   Needles needles;
   needles.lines = {"The pass key is " + key + ". Remember it. " + key + " is the pass key."};
   const auto build = [&](std::size_t n) {
@@ -205,6 +205,19 @@ NeedleCase make_passkey(const NeedleSpec& spec, std::int64_t tokens, double dept
 }
 
 }  // namespace
+
+int needle_max_new_tokens(NeedleKind kind) {
+  switch (kind) {
+    case NeedleKind::passkey:
+      return 16;
+    case NeedleKind::variable_tracking:
+      return 30;
+    case NeedleKind::common_words:
+      return 120;
+    default:
+      return 128;
+  }
+}
 
 void NeedleSpec::check(const config::Mark& mark) const {
   using config::config_fail;

@@ -91,6 +91,8 @@ struct NeedleCase {
   int max_new_tokens = 0;  // RULER's limit for the kind
 };
 
+int needle_max_new_tokens(NeedleKind kind);  // RULER's limit; 16 for the passkey
+
 using CountTokens = std::function<std::int64_t(std::string_view)>;
 
 // The longest prompt of at most `tokens` tokens. depth in [0, 1], or < 0 for depths drawn from the

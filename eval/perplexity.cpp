@@ -79,12 +79,17 @@ void PerplexitySettings::check(const config::Mark& mark) const {
   if (count < 0) config::config_fail(mark, "count is {}, expected 0 (all) or more windows", count);
   if (mode == PerplexityMode::stream && (prefill < 1 || prefill >= window))
     config::config_fail(mark, "prefill is {}, expected 1..{}", prefill, window - 1);
+  if (stride < 0 || stride > window)
+    config::config_fail(mark, "stride is {}, expected 0 (the window) to {}", stride, window);
+  if (mode == PerplexityMode::stream && stride != 0 && stride != window)
+    config::config_fail(mark, "stride belongs to modes all and window");
 }
 
 std::vector<Ids> text_windows(Ids ids, const PerplexitySettings& settings) {
   std::vector<Ids> out;
   const auto size = static_cast<std::size_t>(settings.window);
-  for (std::size_t at = 0; at + size <= ids.size(); at += size) {
+  const auto stride = settings.stride > 0 ? static_cast<std::size_t>(settings.stride) : size;
+  for (std::size_t at = 0; at + size <= ids.size(); at += stride) {
     if (settings.count > 0 && std::ssize(out) == settings.count) break;
     out.push_back(ids.subspan(at, size));
   }
@@ -93,7 +98,7 @@ std::vector<Ids> text_windows(Ids ids, const PerplexitySettings& settings) {
 
 WindowScore score_window(const model::Decoder& decoder, Ids window,
                          const PerplexitySettings& settings,
-                         std::shared_ptr<const codec::Codec> codec) {
+                         std::shared_ptr<const codec::Codec> codec, bool first) {
   const auto n = std::ssize(window);
   VI_CHECK(n >= 2, "a window of {} tokens", n);
   if (settings.mode == PerplexityMode::stream) {
@@ -105,7 +110,8 @@ WindowScore score_window(const model::Decoder& decoder, Ids window,
   }
   const auto hook = make_hook(settings.mode, std::move(codec));
   const at::Tensor hidden = decoder.forward(window.first(window.size() - 1), 0, *hook);
-  return sum(decoder.nll(hidden, window.subspan(1)));
+  const std::int64_t scored = first || settings.stride == 0 ? n - 1 : std::min<std::int64_t>(settings.stride, n - 1);
+  return sum(decoder.nll(hidden.narrow(0, n - 1 - scored, scored), window.last(static_cast<std::size_t>(scored))));
 }
 
 double perplexity(std::span<const WindowScore> scores) {

@@ -8,6 +8,7 @@
 #include "core/common/error.h"
 #include "eval/task.h"
 #include "eval/text/unicode.h"
+#include "eval/text_records.h"
 
 namespace vi::eval {
 namespace fs = std::filesystem;
@@ -114,18 +115,6 @@ void fill(const Task& task, Document& document) {
   }
 }
 
-std::size_t first_invalid_byte(std::string_view line) {
-  std::size_t low = 0;
-  for (std::size_t end = 1; end <= line.size(); ++end) {
-    const std::string_view part = line.substr(low, end - low);
-    if (text::is_valid_utf8(part))
-      low = end;
-    else if (part.size() >= 4)
-      break;
-  }
-  return low;
-}
-
 }  // namespace
 
 fs::path find_task_file(const Task& task, const fs::path& folder) {
@@ -154,6 +143,7 @@ Documents read_documents(const Task& task, const fs::path& file, std::int64_t li
     if (text::trim_ascii(line).empty()) continue;
     Document document;
     document.index = index++;
+    document.line = number;
     const std::string place = fmt::format("{}:{}", file.string(), number);
     try {
       if (!text::is_valid_utf8(line)) {

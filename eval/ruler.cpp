@@ -72,7 +72,7 @@ NeedleCase make_variable_tracking(const NeedleSpec& spec, std::int64_t tokens, s
   NeedleCase result;
   result.seed = seed;
   result.depth = -1.0;
-  result.max_new_tokens = 30;
+  result.max_new_tokens = needle_max_new_tokens(spec.kind);
   result.answers.assign(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(chain_length));
   result.answer_prefix = fmt::format(
       " Answer: According to the chain(s) of variable assignment in the text above, {} variables "
@@ -119,7 +119,7 @@ NeedleCase make_common_words(const NeedleSpec& spec, std::int64_t tokens, std::u
   NeedleCase result;
   result.seed = seed;
   result.depth = -1.0;
-  result.max_new_tokens = 120;
+  result.max_new_tokens = needle_max_new_tokens(spec.kind);
   result.answer_prefix =
       fmt::format(" Answer: The top {} words that appear most often in the list are:", n_common);
   const auto question = [&](const std::string& context) {

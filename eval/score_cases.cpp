@@ -70,6 +70,19 @@ std::int64_t for_each_case(const std::filesystem::path& cases, std::ostream& out
 
 std::int64_t score_cases(const Task& task, const std::filesystem::path& cases, std::ostream& out) {
   if (task.metric == "math") return score_math_cases(cases, out);
+  // A predictions.jsonl says what it is of; other cases say nothing.
+  std::ifstream file(cases, std::ios::binary);
+  std::string line;
+  for (std::int64_t number = 1; std::getline(file, line); ++number) {
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object()) continue;
+    if (const auto name = json.find("task"); name != json.end() && name->is_string() && *name != task.name)
+      if (json.contains("task_version"))
+        fail<ContractError>("{}:{}:task: is of task '{}', expected '{}'", cases.string(), number, name->get<std::string>(), task.name);
+    if (const auto version = json.find("task_version"); version != json.end() && *version != task.version)
+      fail<ContractError>("{}:{}:task_version: is of version {} of {}, this build has version {}", cases.string(), number,
+                          version->dump(), task.name, task.version);
+  }
   return for_each_case(cases, out, [&](Json& json, const std::string& place) {
     const double score = score_prediction(task, text_field(json, place, "prediction"),
                                           answers_field(json, place), json);

@@ -139,6 +139,7 @@ class TaskLibrary {
 struct Document {
   std::int64_t index =
       0;           // 0-based place among the file's lines that are not blank, bad ones included
+  std::int64_t line = 0;  // from 1, for messages
   std::string id;  // _id, unique_id, ... or the index
   Json record;     // the whole line
   std::vector<std::string> answers;

@@ -2,7 +2,7 @@
 vi_library(vi_eval_text
   SOURCES
     math/answer.cpp math/expression.cpp math/extract.cpp math/latex.cpp math/normalise.cpp math/value.cpp needle.cpp needle_words.cpp predictions.cpp
-    records.cpp ruler.cpp score_cases.cpp task.cpp truncate.cpp
+    records.cpp ruler.cpp score_cases.cpp rescore.cpp task.cpp text_records.cpp truncate.cpp
     scorers/classification.cpp scorers/code_sim.cpp scorers/count.cpp scorers/math_answer.cpp
     scorers/qa_f1.cpp scorers/qa_f1_zh.cpp scorers/registry.cpp scorers/retrieval.cpp
     scorers/rouge.cpp scorers/rouge_zh.cpp

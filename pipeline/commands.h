@@ -15,11 +15,20 @@ struct RunArguments {
   std::string device = "cpu";
   std::string force;
   std::string stage;          // `stage NAME`: stop there
+  std::string model, methods, tasks, data;  // over the YAML (pipeline/tasks.h)
 };
 
 int run_command(const RunArguments& arguments);
 int status_command(const RunArguments& arguments);
 int report_command(const std::vector<std::string>& yamls, const RunArguments& arguments);
+struct DataArguments {
+  std::vector<std::string> names;  // none: all sets
+  std::string sources, to, local;  // "": data/sources.yaml, data/, the network
+  bool list = false;
+  int tries = 5;
+  double back_off = 1.0;           // seconds before the second try
+};
+
 int verify_command(const std::string& store);
 int list_command(const std::string& what);
 int export_command(const RunArguments& arguments, const std::string& method, const std::string& file);
@@ -28,7 +37,9 @@ int sweep_command(const RunArguments& arguments, const std::string& launcher, in
 
 int tokenize_command(const std::string& model, const std::string& text_file, bool chat, bool decode, const std::string& ids);
 int logits_command(const std::string& model, const std::string& ids, int top, const std::string& device);
-int score_command(const std::string& task, const std::string& cases);
+int compare_command(const std::vector<std::string>& results, const std::string& model);
+int data_command(const DataArguments& arguments);
+int score_command(const std::string& task, const std::string& cases, const std::vector<std::string>& predictions);
 int bench_command(const std::string& what, const std::string& device, const std::string& cases, const std::string& json_file);
 
 }  // namespace vi::pipeline

@@ -11,6 +11,7 @@
 #include "eval/gpu_backend.h"
 #include "eval/modes.h"
 #include "eval/predictions.h"
+#include "eval/rescore.h"
 #include "pipeline/commands.h"
 #include "pipeline/experiment.h"
 #include "pipeline/paths.h"
@@ -116,7 +117,14 @@ int logits_command(const std::string& name, const std::string& ids_text, int top
   return 0;
 }
 
-int score_command(const std::string& task, const std::string& cases) {
+int score_command(const std::string& task, const std::string& cases, const std::vector<std::string>& predictions) {
+  if (predictions.empty() && task.empty())
+    fail<ConfigError>("score: needs --task and --cases, or --predictions");
+  if (!predictions.empty()) {
+    const eval::TaskLibrary library(project_root() / "eval" / "tasks");
+    for (const std::string& file : predictions) std::printf("%s\n", eval::rescore(library, file).dump().c_str());
+    return 0;
+  }
   std::int64_t bad = 0;
   if (task == "math") {
     bad = eval::score_math_cases(cases, std::cout);

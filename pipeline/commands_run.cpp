@@ -10,6 +10,7 @@
 #include "pipeline/paths.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/stages.h"
+#include "pipeline/tasks.h"
 
 namespace vi::pipeline {
 namespace fs = std::filesystem;
@@ -29,7 +30,8 @@ fs::path results_folder(const RunArguments& arguments) {
 }
 
 Plan plan_of(const RunArguments& arguments) {
-  Plan plan = load_plan(arguments.yaml, arguments.sets);
+  const Overrides overrides{arguments.model, arguments.methods, arguments.tasks, arguments.data};
+  Plan plan = load_plan(arguments.yaml, arguments.sets, &overrides);
   if (arguments.limit > 0)
     for (TaskSpec& task : plan.experiment.evaluate) {
       int& most = task.task == "perplexity" ? task.count : task.task == "needle" ? task.samples : task.limit;

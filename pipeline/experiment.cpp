@@ -5,6 +5,7 @@
 
 #include "core/codec/method.h"
 #include "pipeline/paths.h"
+#include "pipeline/tasks.h"
 
 namespace vi::pipeline {
 namespace fs = std::filesystem;
@@ -34,29 +35,34 @@ void refuse(const Mark& mark, const TaskSpec& task, bool given, const char* key)
 
 void TaskSpec::check(const Mark& mark) const {
   if (task.empty()) config_fail(mark, "a task needs 'task: perplexity | needle | a benchmark's name'");
-  const bool perplexity = task == "perplexity", needle = task == "needle";
+  const bool perplexity = task == "perplexity", retrieval = task == "needle";
   if (perplexity && files.empty()) config_fail(mark, "task 'perplexity' needs 'files'");
   if (window < 2) config_fail(mark, "window {} is below 2", window);
   if (count < 0 || limit < 0 || max_new_tokens < 0 || max_length < 0)
     config_fail(mark, "count, limit, max_new_tokens and max_length must not be negative");
   if (perplexity && mode == Mode::stream && (prefill < 1 || prefill >= window))
     config_fail(mark, "prefill {} is not in 1..{} (window - 1)", prefill, window - 1);
+  if (stride < 0 || stride > window) config_fail(mark, "stride {} is not in 0..{} (window)", stride, window);
+  if (stride != 0 && stride != window && (!perplexity || mode == Mode::stream))
+    config_fail(mark, "stride belongs to task perplexity, modes all and window");
   if (recent && *recent < 0) config_fail(mark, "recent {} is negative", *recent);
   if (sinks && *sinks < 0) config_fail(mark, "sinks {} is negative", *sinks);
   if ((recent || sinks) && !(perplexity && mode == Mode::window))
     config_fail(mark, "recent and sinks belong to task perplexity, mode window");
-  if (needle) {
+  if (retrieval) {
     if (lengths.empty()) config_fail(mark, "task 'needle' needs 'lengths'");
     for (int length : lengths)
       if (length < 64) config_fail(mark, "needle: length {} is below 64 tokens", length);
     for (double depth : depths)
       if (!(depth >= 0 && depth <= 1)) config_fail(mark, "needle: depth {} is not in 0..1", depth);
     if (samples < 1) config_fail(mark, "needle: samples {} is below 1", samples);
+    needle_spec(*this);
   } else {
+    refuse(mark, *this, this->needle.kind != Node::Kind::null, "needle");
     refuse(mark, *this, !lengths.empty(), "lengths");
     refuse(mark, *this, !depths.empty(), "depths");
   }
-  if (!perplexity && !needle) {
+  if (!perplexity && !retrieval) {
     if (task.find('/') == std::string::npos)
       config_fail(mark, "unknown task '{}': expected perplexity, needle or <suite>/<name> of `vecinfer list tasks`", task);
     if (dir.empty()) config_fail(mark, "task '{}' needs 'dir', the folder of its JSONL files", task);
@@ -64,6 +70,7 @@ void TaskSpec::check(const Mark& mark) const {
   } else {
     refuse(mark, *this, !dir.empty(), "dir");
     refuse(mark, *this, limit != 0, "limit");
+    refuse(mark, *this, protocol != Protocol::official, "protocol");
   }
 }
 
@@ -147,9 +154,10 @@ std::string default_task_name(const TaskSpec& task) {
 
 }  // namespace
 
-Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets) {
+Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, const Overrides* overrides) {
   Node root = config::load_yaml(yaml, {project_root() / "experiments", project_root()});
   for (const std::string& set : sets) config::apply_set(root, set);
+  if (overrides) apply_overrides(root, *overrides);
   Plan plan;
   Experiment& experiment = plan.experiment;
   config::read(root, experiment);
@@ -179,10 +187,13 @@ Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets) {
     config_fail(root.mark, "'calibration: files' is missing, and a method of this experiment needs calibration");
 
   names.clear();
-  const Node* tasks = root.find("evaluate");
+  std::vector<const Node*> nodes;
+  if (const Node* tasks = root.find("evaluate"))
+    for (const Node& node : tasks->items) nodes.push_back(&node);
+  expand_groups(experiment.evaluate, nodes, plan.groups);
   for (std::size_t i = 0; i < experiment.evaluate.size(); ++i) {
     TaskSpec& task = experiment.evaluate[i];
-    const Node& node = tasks->items[i];
+    const Node& node = *nodes[i];
     if (task.name.empty()) task.name = default_task_name(task);
     if (!names.insert(task.name).second)
       config_fail(node.mark, "task name '{}' is used twice; give one another 'name'", task.name);

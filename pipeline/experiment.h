@@ -100,6 +100,12 @@ constexpr auto enum_names(Mode) {
   return std::array{std::pair{"all"sv, Mode::all}, std::pair{"window"sv, Mode::window}, std::pair{"stream"sv, Mode::stream}};
 }
 
+// Whose prompts: the official script's, or MILLION's (4096 tokens, no template, middle cut).
+enum class Protocol { official, million };
+constexpr auto enum_names(Protocol) {
+  return std::array{std::pair{"official"sv, Protocol::official}, std::pair{"million"sv, Protocol::million}};
+}
+
 // One task. `task` is perplexity, needle, or a name of `vecinfer list tasks` such as longbench/qasper; keys
 // that a task does not use are refused at load.
 struct TaskSpec {
@@ -111,6 +117,7 @@ struct TaskSpec {
   int window = 2048;
   int count = 0;
   int prefill = 1024;
+  int stride = 0;
   std::optional<int> recent;
   std::optional<int> sinks;
   std::string dir;
@@ -120,6 +127,8 @@ struct TaskSpec {
   std::vector<double> depths;
   int samples = 10;
   std::string kind = "passkey";
+  config::Node needle;
+  Protocol protocol = Protocol::official;
   std::uint64_t seed = 0;
   int max_new_tokens = 0;
   template <class V>
@@ -132,6 +141,7 @@ struct TaskSpec {
     v("window", window, "perplexity: tokens of one window");
     v("count", count, "perplexity: windows per file at most; 0: all");
     v("prefill", prefill, "perplexity, stream: tokens prefilled exactly and not scored");
+    v("stride", stride, "perplexity, modes all and window: tokens from one window to the next; 0: window");
     v("recent", recent, "mode window: newest exact tokens instead of the codec's");
     v("sinks", sinks, "mode window: first exact tokens instead of the codec's");
     v("dir", dir, "benchmarks: the folder of official JSONL files");
@@ -140,7 +150,9 @@ struct TaskSpec {
     v("lengths", lengths, "needle: prompt lengths in tokens");
     v("depths", depths, "needle: depths from 0 (start) to 1 (end)");
     v("samples", samples, "needle: prompts per length and depth");
-    v("kind", kind, "needle: passkey, single, ...");
+    v("kind", kind, "needle: passkey, single, multi_key, multi_value, multi_query, variable_tracking, common_words");
+    v("needle", needle, "needle: haystack, key, value, keys, values, queries, chains, hops, ... of the prompts");
+    v("protocol", protocol, "benchmarks: official | million (4096 tokens, no template, middle cut)");
     v("seed", seed, "needle: seed");
     v("max_new_tokens", max_new_tokens, "generated tokens at most; 0: the task's");
   }
@@ -201,15 +213,25 @@ struct Method {
   config::Mark mark;
 };
 
+// Tasks that were written as one group: their unweighted mean is a result of its own.
+struct TaskGroupRow {
+  std::string name;
+  int version = 0;
+  std::vector<std::string> members;  // names of tasks of the experiment
+};
+
+struct Overrides;
+
 // Everything resolved: composition, --set, names, paths and capabilities checked. ConfigError.
 struct Plan {
   Experiment experiment;
   ModelSpec model;
   std::vector<Method> methods;
+  std::vector<TaskGroupRow> groups;
   std::map<std::string, config::Mark> marks;  // where calibration files, task files ... were written
 };
 
-Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets);
+Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, const Overrides* overrides = nullptr);
 ModelSpec load_model_spec(const config::Node& node);
 ModelSpec load_model_spec(const std::string& name_or_path);  // the command line's --model
 

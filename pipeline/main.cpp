@@ -20,9 +20,15 @@ int dispatch(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "vecinfer 0.1.0");
   RunArguments run;
-  const auto common = [&](CLI::App* command, bool yaml = true) {
+  const auto common = [&](CLI::App* command, bool yaml = true, bool overrides = true) {
     if (yaml) command->add_option("experiment", run.yaml, "an experiment's YAML file")->required();
     command->add_option("--set", run.sets, "key.path=value, over the YAML; may be repeated")->take_all();
+    if (overrides) {
+      command->add_option("--model", run.model, "instead of the YAML's: a name, a GGUF file or a Hugging Face folder");
+      command->add_option("--method", run.methods, "instead of the YAML's: names, \"a,b\"");
+      command->add_option("--task", run.tasks, "instead of the YAML's: names or groups of `list tasks`, \"a,b\"");
+      command->add_option("--data", run.data, "folder of the benchmarks' files, instead of the YAML's");
+    }
     command->add_option("--limit", run.limit, "records or windows a task at most")->check(CLI::NonNegativeNumber);
     command->add_option("--store", run.store, "folder of artifacts (default: results/store of the project)");
     command->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
@@ -47,7 +53,7 @@ int dispatch(int argc, char** argv) {
   std::string launcher = "local";
   int jobs = 1;
   auto* sweep_app = app.add_subcommand("sweep", "the grid under `sweep:`");
-  common(sweep_app);
+  common(sweep_app, true, false);
   sweep_app->add_option("--launcher", launcher, "local")->check(CLI::IsMember({"local"}));
   sweep_app->add_option("--jobs", jobs, "processes side by side")->check(CLI::PositiveNumber);
   sweep_app->callback([&] { code = sweep_command(run, launcher, jobs); });
@@ -85,11 +91,34 @@ int dispatch(int argc, char** argv) {
   logits_app->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
   logits_app->callback([&] { code = logits_command(model, ids, top, run.device); });
 
+  std::vector<std::string> results;
+  std::string paper_model;
+  auto* compare_app = app.add_subcommand("compare", "results beside the paper's Tables 2, 3 and 8");
+  compare_app->add_option("--results", results, "results.jsonl files (default: results/results.jsonl)");
+  compare_app->add_option("--model", paper_model, "one of the paper's models; default: all");
+  compare_app->callback([&] { code = compare_command(results, paper_model); });
+
+  DataArguments data;
+  auto* data_app = app.add_subcommand("data", "download the public sets of data/sources.yaml, or take them from a folder");
+  data_app->add_option("names", data.names, "sets of --list; none: all of them");
+  data_app->add_flag("--list", data.list, "say what there is and what is missing");
+  data_app->add_option("--data", data.local, "a folder of local files instead of the network");
+  data_app->add_option("--to", data.to, "the data folder (default: data/ of the project)");
+  data_app->add_option("--sources", data.sources, "the list (default: data/sources.yaml of the project)");
+  data_app->add_option("--tries", data.tries, "connections that bring nothing, at most")->check(CLI::PositiveNumber);
+  data_app->add_option("--back-off", data.back_off, "seconds before the second try; doubles")->check(CLI::NonNegativeNumber);
+  data_app->callback([&] { code = data_command(data); });
+
   std::string task, cases;
   auto* score_app = app.add_subcommand("score", "score predictions without the model");
-  score_app->add_option("--task", task, "a name of `list tasks`, or math")->required();
-  score_app->add_option("--cases", cases, "JSONL file")->required();
-  score_app->callback([&] { code = score_command(task, cases); });
+  std::vector<std::string> predictions;
+  auto* task_option = score_app->add_option("--task", task, "a name of `list tasks`, or math");
+  auto* cases_option = score_app->add_option("--cases", cases, "JSONL file of {prediction, answers, all_classes} or {prediction, answer}");
+  score_app->add_option("--predictions", predictions, "predictions.jsonl files of evaluate, or their folders")
+      ->excludes(task_option)->excludes(cases_option);
+  task_option->needs(cases_option);
+  cases_option->needs(task_option);
+  score_app->callback([&] { code = score_command(task, cases, predictions); });
 
   std::string bench, json_file, cases_set = "all";
   auto* bench_app = app.add_subcommand("bench", "timings with the fair baseline in the same run");
@@ -99,15 +128,15 @@ int dispatch(int argc, char** argv) {
   bench_app->add_option("--json", json_file, "also write the rows here, one JSON object a line");
   bench_app->callback([&] { code = bench_command(bench, run.device, cases_set, json_file); });
 
-  std::string method, file;
+  std::string file;
   auto* export_app = app.add_subcommand("export", "transform and codebook of a method as one HDF5 file");
-  common(export_app);
+  common(export_app, true, false);
+  export_app->add_option("--method", run.methods, "which method of the experiment (default: its only one that has codebooks)");
   export_app->add_option("file", file, "the file to write")->required();
-  export_app->add_option("--method", method, "which method of the experiment (default: its only one that has codebooks)");
-  export_app->callback([&] { code = export_command(run, method, file); });
+  export_app->callback([&] { code = export_command(run, run.methods, file); });
 
   auto* import_app = app.add_subcommand("import", "check such a file and put its content where `export` had it");
-  common(import_app);
+  common(import_app, true, false);
   import_app->add_option("file", file, "the file to read")->required();
   import_app->callback([&] { code = import_command(run, file); });
 

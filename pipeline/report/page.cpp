@@ -233,6 +233,8 @@ std::string html_page(const Content& content) {
           "window, counted at 32768 tokens of one sequence; codebooks and static transforms stand beside, * where they pass 5 % "
           "of the weights.</p>\n";
   if (!content.note.empty()) html += "<p>" + html_escape(content.note) + "</p>\n";
+  for (const std::string& text : content.comparisons)
+    html += "<div class=\"scroll\"><pre>" + html_escape(text) + "</pre></div>\n";
   if (const std::string text = ablation_text(content); !text.empty()) html += "<p>" + html_escape(text) + "</p>\n";
   for (const std::string& failure : content.failures) html += "<p><b>" + html_escape(failure) + "</b></p>\n";
   section(html, "Perplexity against bits", "Each point is a method; the line is the exact cache.", perplexity_plots(content));

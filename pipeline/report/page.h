@@ -19,6 +19,7 @@ struct Content {
   Json outliers;                                  // {"layer", "stages": [{"name", "absmax": [channel]}]}
   Json memory;                                    // [{"method", "points": [[tokens, MiB]]}]
   std::vector<Json> timings;                      // lines of timings.jsonl
+  std::vector<std::string> comparisons;           // texts of report/paper.h
   std::vector<std::string> failures;              // methods that could not be evaluated, with the reason
 };
 

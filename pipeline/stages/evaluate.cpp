@@ -16,17 +16,21 @@
 #include "eval/needle.h"
 #include "eval/perplexity.h"
 #include "eval/predictions.h"
+#include "eval/rescore.h"
 #include "eval/step_model.h"
 #include "eval/task.h"
+#include "eval/text_records.h"
 #include "eval/truncate.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/stages.h"
+#include "pipeline/tasks.h"
 
 namespace vi::pipeline {
 namespace {
 
 constexpr std::int64_t kBitsAt =
     32768;                         // tokens at which bits_total is counted (architecture: bits_at)
+constexpr std::int64_t kMillionTokens = 4096;  // MILLION's prompts, whatever the model holds
 constexpr int kErrorTokens = 512;  // of the first text, for the error per layer
 
 using Lines = std::vector<Json>;
@@ -86,24 +90,26 @@ class Records {
   Lines lines_;
 };
 
-std::vector<std::vector<std::int32_t>> read_texts(Session& session, const TaskSpec& task) {
+// Token ids of each text that holds a window; the others are noted and counted.
+std::vector<std::vector<std::int32_t>> encode_texts(StageContext& context, const TaskSpec& task, std::size_t& skipped) {
   std::vector<std::vector<std::int32_t>> texts;
-  const model::Tokenizer& tokenizer = *session.model().tokenizer;
-  // Enough tokens for the windows asked for; the whole text otherwise.
+  const model::Tokenizer& tokenizer = *context.session.model().tokenizer;
   for (const std::string& file : task.files) {
-    if (file.ends_with(".jsonl")) {
-      for_each_json_line(file, [&](std::int64_t line, const Json& record) {
-        const auto field = record.find(task.field);
-        if (field == record.end() || !field->is_string())
-          fail<ContractError>("{}:{}: expected a text in field '{}'", file, line, task.field);
-        texts.push_back(tokenizer.encode(field->get_ref<const std::string&>()));
-      });
-    } else {
-      texts.push_back(tokenizer.encode(read_file(file)));
+    eval::TextRecords read = eval::read_texts(file, task.field);
+    for (const eval::TextRecord& record : read.records) {
+      texts.push_back(tokenizer.encode(record.text));
+      if (std::ssize(texts.back()) >= task.window) continue;
+      read.skipped.push_back({record.line, fmt::format("{}{}: has {} tokens, expected at least one window of {}", file,
+                                                       record.line > 0 ? fmt::format(":{}:{}", record.line, task.field) : "",
+                                                       texts.back().size(), task.window)});
+      texts.pop_back();
     }
-    if (static_cast<std::int64_t>(texts.empty() ? 0 : texts.back().size()) < task.window)
-      fail<ContractError>("{}: has {} tokens, expected at least one window of {}", file,
-                          texts.empty() ? 0 : texts.back().size(), task.window);
+    for (const auto& one : read.skipped) context.progress.note("skipped: " + one.message);
+    skipped += read.skipped.size();
+    if (texts.empty() && &file == &task.files.back()) {
+      if (!read.skipped.empty()) fail<ContractError>("{}", read.skipped.back().message);
+      fail<ContractError>("{}: holds no text", file);
+    }
   }
   return texts;
 }
@@ -141,11 +147,18 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task,
   settings.window = task.window;
   settings.count = task.count;
   settings.prefill = task.prefill;
-  const auto texts = read_texts(session, task);
-  std::vector<std::pair<std::size_t, std::span<const std::int32_t>>> windows;
+  settings.stride = task.stride;
+  std::size_t skipped = 0;
+  const auto texts = encode_texts(context, task, skipped);
+  struct Window {
+    std::size_t text;
+    std::span<const std::int32_t> ids;
+    bool first;  // of its text: all of it is scored
+  };
+  std::vector<Window> windows;
   for (std::size_t text = 0; text < texts.size(); ++text)
     for (const auto& window : eval::text_windows(texts[text], settings))
-      windows.emplace_back(text, window);
+      windows.push_back({text, window, windows.empty() || windows.back().text != text});
   Records records(context.pending.path("predictions.jsonl"));
   context.progress.begin(session.current_label, static_cast<std::int64_t>(windows.size()));
   context.progress.advance(
@@ -153,9 +166,9 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task,
   for (std::size_t w = records.lines().size(); w < windows.size(); ++w) {
     check_interrupt();
     const eval::WindowScore score =
-        eval::score_window(session.decoder(), windows[w].second, settings, codec);
+        eval::score_window(session.decoder(), windows[w].ids, settings, codec, windows[w].first);
     records.add(Json{
-        {"window", w}, {"text", windows[w].first}, {"nll", score.nll}, {"tokens", score.tokens}});
+        {"window", w}, {"text", windows[w].text}, {"nll", score.nll}, {"tokens", score.tokens}});
     context.progress.advance(1);
   }
   context.progress.end();
@@ -190,7 +203,10 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task,
           ? Json(nullptr)
           : Json(perplexity * std::sqrt(std::max(0.0, square / n - mean * mean) / (n - 1)));
   metrics["mode"] = config::to_string(task.mode);
-  metrics["protocol"] = Json{{"window", task.window}, {"windows", scores.size()}};
+  metrics["skipped"] = skipped;
+  metrics["protocol"] = Json{{"window", task.window},
+                             {"stride", task.stride > 0 ? task.stride : task.window},
+                             {"windows", scores.size()}};
   if (task.mode == Mode::window) {
     metrics["protocol"]["recent"] = codec->spec().window.recent;
     metrics["protocol"]["sinks"] = codec->spec().window.sinks;
@@ -214,7 +230,7 @@ struct Prompt {
   std::function<double(const std::string&)> score;
 };
 
-void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Codec>& codec,
+std::vector<eval::Prediction> answer_prompts(StageContext& context, const std::shared_ptr<const codec::Codec>& codec,
                     std::size_t n, const std::function<Prompt(std::size_t)>& make, Json& metrics) {
   Session& session = context.session;
   const model::ModelConfig& config = session.model().config;
@@ -268,6 +284,14 @@ void answer_prompts(StageContext& context, const std::shared_ptr<const codec::Co
   metrics["n"] = summary.n;
   metrics["stderr"] = summary.n < 2 ? Json(nullptr) : Json(summary.stderr_of_mean);
   metrics["mode"] = "generate";
+  return predictions;
+}
+
+// Tokens that the chat template puts around a user's text; 0 without a template.
+std::int64_t template_tokens(Session& session) {
+  const model::Model& model = session.model();
+  if (!model.has_chat_template()) return 0;
+  return std::ssize(model.tokenizer->encode(model.chat_prompt({{"user", ""}})));
 }
 
 // Chat form where the model has a template and the task wants it.
@@ -279,7 +303,7 @@ std::vector<std::int32_t> encode_prompt(Session& session, const std::string& tex
   std::string prompt = text;
   if (chat && model.has_chat_template()) {
     prompt = model.chat_prompt({{"user", text}});
-    template_name = "model";
+    template_name = "model:" + sha256_hex(model.chat_template).substr(0, 12);
   } else {
     options.add_special = true;
   }
@@ -290,14 +314,7 @@ void evaluate_needle(StageContext& context, const TaskSpec& task,
                      const std::shared_ptr<const codec::Codec>& codec, Json& metrics) {
   Session& session = context.session;
   const model::Tokenizer& tokenizer = *session.model().tokenizer;
-  eval::NeedleSpec spec;
-  config::Node kind;
-  kind.kind = config::Node::Kind::scalar;
-  kind.scalar = task.kind;
-  config::read(kind, spec.kind);
-  if (spec.kind == eval::NeedleKind::multi_key) spec.keys = 4;
-  if (spec.kind == eval::NeedleKind::multi_value) spec.values = 4;
-  if (spec.kind == eval::NeedleKind::multi_query) spec.keys = spec.queries = 4;
+  eval::NeedleSpec spec = needle_spec(task);
   std::string haystack;
   if (!task.files.empty()) {
     haystack = read_file(task.files.front());
@@ -306,22 +323,35 @@ void evaluate_needle(StageContext& context, const TaskSpec& task,
   struct Cell {
     int length;
     double depth;
+    std::int64_t tokens;  // of the prompt, so that prompt, template and answer fit the model
   };
   std::vector<Cell> cells;
+  std::size_t skipped = 0;
+  const int answer = task.max_new_tokens > 0 ? task.max_new_tokens : eval::needle_max_new_tokens(spec.kind);
+  const std::int64_t most = session.max_length() - answer - template_tokens(session);
   const std::vector<double> depths = task.depths.empty() ? std::vector<double>{-1.0} : task.depths;
-  for (const int length : task.lengths)
-    for (const double depth : depths) cells.push_back({length, depth});
   const auto samples = static_cast<std::size_t>(task.samples);
+  for (const int length : task.lengths) {
+    if (length > session.max_length()) {
+      context.progress.note(fmt::format("skipped: {}: lengths: {} tokens are more than the model's {}", task.name, length,
+                                        session.max_length()));
+      skipped += depths.size() * samples;
+      continue;
+    }
+    for (const double depth : depths) cells.push_back({length, depth, std::min<std::int64_t>(length, most)});
+  }
+  if (cells.empty())
+    fail<ConfigError>("task {}: no length fits the model's {} tokens", task.name, session.max_length());
   const auto count = [&](std::string_view text) {
     return static_cast<std::int64_t>(tokenizer.encode(text).size());
   };
-  answer_prompts(
+  const auto predictions = answer_prompts(
       context, codec, cells.size() * samples,
       [&](std::size_t i) {
         const Cell& cell = cells[i / samples];
         const std::uint64_t seed = task.seed * 1000003 + i;
         const eval::NeedleCase made =
-            eval::make_needle(spec, cell.length, cell.depth, seed, count, haystack);
+            eval::make_needle(spec, cell.tokens, cell.depth, seed, count, haystack);
         Prompt prompt;
         prompt.ids = encode_prompt(session, made.prompt, true, prompt.record.chat_template,
                                    made.answer_prefix);
@@ -333,7 +363,7 @@ void evaluate_needle(StageContext& context, const TaskSpec& task,
         prompt.record.prompt_tokens_full = made.tokens;
         prompt.record.seed = seed;
         prompt.record.answers = made.answers;
-        prompt.max_new_tokens = task.max_new_tokens > 0 ? task.max_new_tokens : made.max_new_tokens;
+        prompt.max_new_tokens = answer;
         prompt.score = [spec, answers = made.answers](const std::string& text) {
           return eval::score_needle(spec.kind, text, answers);
         };
@@ -341,6 +371,13 @@ void evaluate_needle(StageContext& context, const TaskSpec& task,
       },
       metrics);
   metrics["metric"] = "needle";
+  metrics["skipped"] = skipped;
+  metrics["cells"] = Json::array();
+  for (std::size_t c = 0; c < cells.size(); ++c) {
+    const auto begin = predictions.begin() + static_cast<std::ptrdiff_t>(c * samples);
+    const eval::ScoreSummary cell = eval::summarise({begin, begin + static_cast<std::ptrdiff_t>(samples)});
+    metrics["cells"].push_back({{"length", cells[c].length}, {"depth", cells[c].depth}, {"n", cell.n}, {"mean", cell.mean}});
+  }
   metrics["protocol"] =
       Json{{"lengths", task.lengths}, {"depths", task.depths}, {"samples", task.samples}};
 }
@@ -349,18 +386,20 @@ void evaluate_benchmark(StageContext& context, const TaskSpec& spec,
                         const std::shared_ptr<const codec::Codec>& codec, Json& metrics) {
   Session& session = context.session;
   const model::Tokenizer& tokenizer = *session.model().tokenizer;
-  const eval::Task task = session.tasks().task(spec.task);
-  const eval::Documents documents = eval::read_documents(task, eval::find_task_file(task, spec.dir),
-                                                         spec.limit > 0 ? spec.limit : -1);
-  for (const auto& skipped : documents.skipped)
-    context.progress.note("skipped: " + skipped.message);
-  if (documents.documents.empty())
-    fail<ContractError>("{}: no usable record in {}", spec.task, spec.dir);
+  eval::Task task = session.tasks().task(spec.task);
+  eval::Documents documents = eval::read_documents(task, eval::find_task_file(task, spec.dir),
+                                                   spec.limit > 0 ? spec.limit : -1);
   const int new_tokens = spec.max_new_tokens > 0 ? spec.max_new_tokens : task.max_new_tokens;
   std::int64_t limit = session.max_length();
   if (spec.max_length > 0) limit = std::min(limit, spec.max_length);
   // The official scripts leave room for the answer and the template inside the model's length.
-  const std::int64_t prompt_limit = limit - new_tokens - (task.chat_template ? 64 : 0);
+  std::int64_t prompt_limit = limit - new_tokens;
+  if (spec.protocol == Protocol::million) {
+    task.chat_template = false;
+    task.truncation = eval::Truncation::middle;
+    prompt_limit = std::min(prompt_limit, kMillionTokens);
+  }
+  if (task.chat_template) prompt_limit -= std::max<std::int64_t>(64, template_tokens(session));
   if (prompt_limit < 2)
     fail<ConfigError>("task {}: max_length {} leaves no room for a prompt", spec.task, limit);
   const eval::TextCodec text_codec{
@@ -368,7 +407,19 @@ void evaluate_benchmark(StageContext& context, const TaskSpec& spec,
         return tokenizer.encode(text, {.add_special = true, .parse_special = true});
       },
       [&](std::span<const std::int32_t> ids) { return tokenizer.decode(ids, true); }};
-  answer_prompts(
+  if (task.truncation == eval::Truncation::none)
+    std::erase_if(documents.documents, [&](const eval::Document& document) {
+      const std::int64_t n = std::ssize(text_codec.encode(eval::render_prompt(task, document)));
+      if (n <= prompt_limit) return false;
+      documents.skipped.push_back({document.line, fmt::format("{}:{}:prompt: has {} tokens, the limit is {} and this task does not cut",
+                                                              eval::find_task_file(task, spec.dir).string(), document.line, n, prompt_limit)});
+      return true;
+    });
+  for (const auto& skipped : documents.skipped)
+    context.progress.note("skipped: " + skipped.message);
+  if (documents.documents.empty())
+    fail<ContractError>("{}: no usable record in {}", spec.task, spec.dir);
+  const auto predictions = answer_prompts(
       context, codec, documents.documents.size() * static_cast<std::size_t>(task.sampling.samples),
       [&](std::size_t i) {
         const auto samples = static_cast<std::size_t>(task.sampling.samples);
@@ -404,7 +455,9 @@ void evaluate_benchmark(StageContext& context, const TaskSpec& spec,
       metrics);
   metrics["metric"] = task.metric;
   metrics["skipped"] = documents.skipped.size();
-  metrics["protocol"] = Json{{"max_length", limit},
+  if (Json buckets = eval::buckets_json(predictions); !buckets.empty()) metrics["by_length"] = std::move(buckets);
+  metrics["protocol"] = Json{{"name", config::to_string(spec.protocol)},
+                             {"max_length", limit},
                              {"prompt_limit", prompt_limit},
                              {"max_new_tokens", new_tokens},
                              {"truncation", config::to_string(task.truncation)},

@@ -1,8 +1,11 @@
 // report: metrics of all evaluate artifacts (and outliers, timings) -> rows.jsonl, table.txt, report.html.
 #include <algorithm>
+#include <cmath>
 
 #include "core/common/file.h"
+#include "pipeline/paths.h"
 #include "pipeline/report/page.h"
+#include "pipeline/report/paper.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"
@@ -34,8 +37,57 @@ Json result_line(const Json& fields, const Json& method, const Json& task, const
   line["protocol"] = metrics.at("protocol");
   line["fidelity"] = method.at("fidelity");
   line["leak"] = fields.at("leak");
+  if (metrics.contains("skipped")) line["skipped"] = metrics.at("skipped");
+  if (metrics.contains("by_length")) line["by_length"] = metrics.at("by_length");
   line["codebook_marked"] = bits.at("codebook_bytes").get<double>() > 0.05 * fields.at("weights_bytes").get<double>();
   return line;
+}
+
+// The unweighted mean over a group's tasks, as the papers report it. Tasks are independent.
+Json group_line(const Json& group, const std::vector<Json>& lines) {
+  Json mean;
+  double score = 0, square = 0;
+  bool known = true;
+  for (const Json& member : group.at("members"))
+    for (const Json& line : lines) {
+      if (line.at("task") != member) continue;
+      if (mean.is_null()) mean = line;
+      score += line.at("score").get<double>();
+      known = known && line.at("stderr").is_number();
+      if (known) square += std::pow(line.at("stderr").get<double>(), 2);
+    }
+  const auto n = static_cast<double>(group.at("members").size());
+  mean["task"] = group.at("name");
+  mean["task_version"] = group.at("version");
+  mean["metric"] = "mean";
+  mean["score"] = score / n;
+  mean["n"] = group.at("members").size();
+  mean["stderr"] = known ? Json(std::sqrt(square) / n) : Json(nullptr);
+  mean.erase("by_length");
+  return mean;
+}
+
+// The paper's tables of this model, where the experiment ran a task of them.
+void add_comparisons(report::Content& content) {
+  const auto paper = report::read_paper(project_root() / "results" / "reference" / "paper");
+  std::vector<int> tables;
+  bool model_is_theirs = false;
+  for (const report::PaperCell& cell : paper)
+    for (const Json& line : content.results)
+      if (line.at("task") == cell.task) {
+        if (std::find(tables.begin(), tables.end(), cell.table) == tables.end()) tables.push_back(cell.table);
+        model_is_theirs = model_is_theirs || cell.model == content.model;
+      }
+  if (tables.empty()) return;
+  if (!model_is_theirs) {
+    std::string list;
+    for (const int table : tables) list += fmt::format("{}{}", list.empty() ? "" : ", ", table);
+    content.comparisons.push_back(fmt::format("Paper's Table {}: no row of model {}, nothing to compare with.\n", list, content.model));
+    return;
+  }
+  for (const report::Comparison& comparison : report::compare_with_paper(paper, content.results, {content.model}))
+    if (std::find(tables.begin(), tables.end(), comparison.table) != tables.end()) content.comparisons.push_back(comparison.text());
+  content.comparisons.push_back(report::comparison_legend() + "\n");
 }
 
 Json outliers_of(const artifact::Artifact& transformed, const Json& steps, int layer) {
@@ -80,17 +132,22 @@ std::vector<std::string> run_report(StageContext& context) {
       content.metrics[method.at("name").get<std::string>() + "\t" + task.at("name").get<std::string>()] = metrics;
       if (t == 0) content.memory.push_back({{"method", method.at("name")}, {"points", metrics.at("memory")}});
     }
+    const auto n_tasks = static_cast<std::ptrdiff_t>(fields.at("tasks").size());
+    const std::vector<Json> own(content.results.end() - n_tasks, content.results.end());
+    for (const Json& group : fields.at("groups")) content.results.push_back(group_line(group, own));
   }
   if (const auto* transformed = context.find_input("outliers"))
     content.outliers = outliers_of(*transformed, fields.at("outlier_steps"), fields.at("layer"));
   if (const auto* profile = context.find_input("profile"))
     for_each_json_line(profile->checked("timings.jsonl"),
                        [&](std::int64_t, const Json& line) { content.timings.push_back(line); });
+  add_comparisons(content);
   std::string rows;
   for (const Json& line : content.results) rows += line.dump() + "\n";
   write_file_atomic(context.pending.path("rows.jsonl"), rows);
   std::string text = report::result_table(content).text();
   if (!content.note.empty()) text += "\n" + content.note + "\n";
+  for (const std::string& comparison : content.comparisons) text += "\n" + comparison;
   write_file_atomic(context.pending.path("table.txt"), text);
   write_file_atomic(context.pending.path("report.html"), report::html_page(content));
   return {"rows.jsonl", "table.txt", "report.html"};
@@ -105,9 +162,12 @@ Node report_node(Session& session, const Graph& graph) {
   Json methods = Json::array(), tasks = Json::array();
   for (const Method& method : plan.methods) methods.push_back({{"name", method.name}, {"fidelity", method.fidelity}});
   for (const TaskSpec& task : plan.experiment.evaluate) tasks.push_back({{"name", task.name}});
+  Json groups = Json::array();
+  for (const TaskGroupRow& group : plan.groups)
+    groups.push_back({{"name", group.name}, {"version", group.version}, {"members", group.members}});
   node.fields = Json{{"experiment", plan.experiment.experiment}, {"description", plan.experiment.description},
                      {"model", plan.model.name}, {"note", plan.experiment.report.note}, {"methods", methods},
-                     {"tasks", tasks}, {"layer", plan.experiment.report.layer}, {"git", session.git()},
+                     {"tasks", tasks}, {"groups", groups}, {"layer", plan.experiment.report.layer}, {"git", session.git()},
                      {"device", session.device_name()}, {"seed", plan.experiment.calibration.seed},
                      {"leak", session.leak()}, {"weights_bytes", session.weights_bytes()}};
   for (std::size_t m = 0; m < plan.methods.size(); ++m)
@@ -125,6 +185,10 @@ Node report_node(Session& session, const Graph& graph) {
     node.fields["outlier_steps"] = config::to_json(plan.methods[best].codec.key.transforms);
   }
   if (graph.profile >= 0) node.inputs.emplace_back("profile", graph.profile);
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator(project_root() / "results" / "reference" / "paper", code))
+    if (entry.path().extension() == ".jsonl")
+      node.files["paper_" + entry.path().stem().string()] = session.file_sha256(entry.path().string());
   node.code = run_report;
   return node;
 }

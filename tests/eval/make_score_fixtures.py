@@ -32,6 +32,25 @@ TREC = ["Food", "Date", "Order, rank", "Speed", "Disease and medicine", "Number 
         "Definition of something", "Group or organization of person", "Organization", "Individual"]
 LSHT = ["\u519c\u4e1a\u3001\u519c\u6751", "\u519b\u4e8b", "\u4f53\u80b2", "\u6559\u80b2", "\u6587\u5316\u3001\u4f11\u95f2\u5a31\u4e50", "\u6587\u5316", "\u793e\u4f1a"]
 
+# Predictions that break scorers, met with each other as answers.
+NASTY = ["", "\n", "\n\n\n", "   ", "\u3000", "\u3002", "\uff0c\u3002\uff01", "\uff11\uff12\uff13", "\u4e09\u5341", "\u6bb5\u843d3", "\u6bb5\u843d\uff13",
+         "Paragraph 3\nParagraph 3\nParagraph 3", "\u6bb5\u843d3\u6bb5\u843d3\u6bb5\u843d5", "the the the", "A. B. C.", "a" * 300, "\U0001f600\U0001f468\u200d\U0001f469",
+         "e\u0301 \u00e9", "\u0000x", "x\u2028y", "x\u0085y", "x\x1cy\x1dz", "\ufeffx", "\u01c5 \u00df \u1e9e \u0149 \ufb00 \u0130", "# comment\n// c\ncode()",
+         "```python\nprint(1)\n```", "\tint x; // c\nreturn;", "/* c */ x", "x = 1 # c\ny", "\u0663\u0664 \u096a\u096b 3", "Paragraph \u0663",
+         "\u00bd \u00b2 \u00b3 \u2460", "no.no.no", "....", "a. . b", "Yes\nYes\nYes", "\r\nfoo\rbar", "\u300a\u7ea2\u697c\u68a6\u300b\u7684\u4f5c\u8005\u662f\u66f9\u96ea\u82b9\u3002",
+         "\u4ed6\u8bf4\uff1a\u201c\u4f60\u597d\uff0c\u4e16\u754c\uff01\u201d", "GPT-4\u76843.5%\u589e\u957f", "\u9f98\u9f98\u9f98", "\U00020bb7\u91ce\u5bb6", "\uff41\uff42\uff43 \uff21\uff22\uff23",
+         "a\u00adb", "\u202eabc", "'s don't U.S.A.", "-1 +2 1e5 0x1F 1,000"]
+FIXED = {"passage_count": "3", "passage_retrieval_en": "Paragraph 3", "passage_retrieval_zh": "\u6bb5\u843d3"}
+
+
+def nasty(rng, task):
+    for prediction in NASTY:
+        if task in ("trec", "lsht"):
+            classes = TREC if task == "trec" else LSHT
+            yield prediction, [rng.choice(classes)], classes
+        else:
+            yield prediction, [FIXED[task]] if task in FIXED else rng.sample(NASTY, 2), None
+
 
 def words_of(task):
     if task in ZH_TASKS:
@@ -123,6 +142,7 @@ for task in dataset2metric:
         cases = [made(rng, task) for _ in range(30)]
         cases += [("", [""], TREC), (" . ", ["x"], TREC), ("...", ["..."], TREC)] if "passage" not in task else []
         cases += list(past_the_recursion_limit(task)) if task in ("vcsum", "gov_report") else []
+        cases += list(nasty(random.Random(len(task)), task))
         if task == "lcc":  # difflib's autojunk begins at 200 characters
             line = "x = [" + ", ".join(f"a{k % 7}" for k in range(60)) + "]"
             cases += [(line[5:] + "!", [line], None), (line.replace("a3", "b"), [line], None)]

@@ -81,6 +81,27 @@ TEST(Needle, FillsTheLengthAndHoldsItsAnswers) {
       }
 }
 
+// RULER's lengths. Never above the length asked for, and at most 64 tokens or 0.2 % below it (the word
+// lists, whose words change with their number, need the latter).
+TEST(Needle, LengthsFrom4kTo128k) {
+  const std::string text = story();
+  for (const auto& [name, kind] : enum_names(NeedleKind{}))
+    for (const std::int64_t tokens : {4096, 16384, 65536, 131072})
+      for (const Haystack haystack : {Haystack::noise, Haystack::text}) {
+        const NeedleCase made = make_needle(spec_of(kind, haystack), tokens, 0.5, 21, count_tokens, text);
+        EXPECT_LE(made.tokens, tokens) << name;
+        EXPECT_GE(made.tokens, tokens - std::max<std::int64_t>(64, tokens / 500)) << name;
+        EXPECT_EQ(made.tokens, count_tokens(made.prompt + made.answer_prefix));
+        for (const std::string& answer : made.answers)
+          EXPECT_NE(made.prompt.find(answer), std::string::npos) << name << " " << answer;
+        if (kind == NeedleKind::passkey || kind == NeedleKind::single) {
+          const double at = static_cast<double>(made.prompt.find(made.answers[0])) / static_cast<double>(made.prompt.size());
+          EXPECT_NEAR(at, 0.5, 0.01) << name << " " << tokens;
+        }
+        EXPECT_EQ(made.max_new_tokens, needle_max_new_tokens(kind));
+      }
+}
+
 TEST(Needle, SameSeedSameBytesOtherSeedOtherAnswers) {
   for (const auto& [name, kind] : enum_names(NeedleKind{})) {
     const NeedleCase a = make_needle(spec_of(kind), 2000, -1, 11, count_tokens);

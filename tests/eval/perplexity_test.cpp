@@ -55,6 +55,33 @@ TEST(Perplexity, WindowsOfAText) {
   EXPECT_EQ(text_windows(ids, s).size(), 1u);
   s.window = 101;
   EXPECT_TRUE(text_windows(ids, s).empty());
+  s.window = 32, s.stride = 16;  // 0, 16, ..., 64
+  EXPECT_EQ(text_windows(ids, s).size(), 5u);
+  EXPECT_EQ(text_windows(ids, s)[4].data(), ids.data() + 64);
+}
+
+// Each token after the first is scored once, with at least window - stride tokens before it.
+TEST(Perplexity, AStrideScoresTheNewestTokens) {
+  const Fixture f;
+  const auto ids = random_ids(80, f.config.vocab, 5);
+  PerplexitySettings s = settings(PerplexityMode::window, 40);
+  s.stride = 20;
+  const auto windows = text_windows(ids, s);
+  ASSERT_EQ(windows.size(), 3u);
+  double want = 0.0;
+  std::int64_t tokens = 0;
+  for (std::size_t w = 0; w < windows.size(); ++w) {
+    const WindowScore score = score_window(f.decoder, windows[w], s, nullptr, w == 0);
+    EXPECT_EQ(score.tokens, w == 0 ? 39 : 20);
+    tokens += score.tokens;
+    ExactAttention hook;
+    const at::Tensor scores = f.decoder.logits(f.decoder.forward(windows[w], 0, hook)).to(at::kDouble).log_softmax(1);
+    want = 0.0;
+    for (std::int64_t i = w == 0 ? 0 : 19; i + 1 < 40; ++i)
+      want -= scores[i][windows[w][static_cast<std::size_t>(i + 1)]].item<double>();
+    EXPECT_NEAR(score.nll, want, 1e-4);
+  }
+  EXPECT_EQ(tokens, 79);
 }
 
 TEST(Perplexity, ExactIsTheMeanLogLoss) {

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "core/common/error.h"
+#include "eval/rescore.h"
 
 namespace vi::eval {
 namespace {
@@ -108,6 +109,61 @@ TEST(Predictions, Summaries) {
   all.resize(2);
   EXPECT_EQ(summarise(all).stderr_of_mean, 0.0);
   EXPECT_EQ(summarise_by_length(all).size(), 1u);
+}
+
+TEST(Rescore, EveryKindOfFile) {
+  const TaskLibrary library(VI_SOURCE_DIR "/eval/tasks");
+  std::string lines;
+  for (int doc = 0; doc < 4; ++doc) {
+    Prediction p = example();
+    p.doc = doc, p.sample = 0, p.length = 3000 * doc;
+    p.prediction = doc < 3 ? "b" : "a and c";
+    p.answers = {"b"};
+    p.score = 1.0;
+    lines += to_json(p).dump() + "\n";
+  }
+  const Json trec = rescore(library, file_of(lines));
+  EXPECT_EQ(trec.at("task"), "longbench/trec");
+  EXPECT_EQ(trec.at("metric"), "classification");
+  EXPECT_EQ(trec.at("n"), 4);
+  EXPECT_EQ(trec.at("score"), 0.75);
+  EXPECT_EQ(trec.at("changed"), 1);  // the last was recorded as right
+  EXPECT_EQ(trec.at("by_length").dump(), R"([{"bucket":"0-4k","n":2,"mean":1.0,"stderr":0.0},)"
+                                         R"({"bucket":"4-8k","n":1,"mean":1.0,"stderr":0.0},)"
+                                         R"({"bucket":"8k+","n":1,"mean":0.0,"stderr":0.0}])");
+  Prediction needle = example();
+  needle.task = "needle/multi_query";
+  needle.prediction = "A";
+  needle.answers = {"a", "b"};
+  needle.length = -1;
+  const Json shares = rescore(library, file_of(to_json(needle).dump() + "\n"));
+  EXPECT_EQ(shares.at("score"), 0.5);
+  EXPECT_FALSE(shares.contains("by_length"));
+  const Json windows = rescore(library, file_of("{\"window\":0,\"text\":0,\"nll\":2.0,\"tokens\":2}\n{\"window\":1,\"text\":0,\"nll\":1.0,\"tokens\":1}\n"));
+  EXPECT_DOUBLE_EQ(windows.at("score").get<double>(), std::exp(1.0));
+
+  const auto message = [&](const std::string& text) -> std::string {
+    try {
+      rescore(library, file_of(text));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  Json old = to_json(example());
+  old["task_version"] = 7;
+  EXPECT_THAT(message(old.dump() + "\n"), HasSubstr(":1:task_version: is of version 7 of longbench/trec, this build has version 1"));
+  EXPECT_THAT(message(lines + to_json(needle).dump() + "\n"), HasSubstr(":5:task: is of task 'needle/multi_query'"));
+  EXPECT_THAT(message("{\"a\":1}\n"), HasSubstr(":1:task: expected a text"));
+  EXPECT_THAT(message(""), HasSubstr("holds no prediction"));
+  // `score --cases` on the same file says so too, instead of scoring it.
+  std::ostringstream out;
+  try {
+    score_cases(library.task("longbench/trec"), file_of(old.dump() + "\n"), out);
+    ADD_FAILURE();
+  } catch (const ContractError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("this build has version 1"));
+  }
 }
 
 TEST(ScoreCases, AddsScoresAndKeepsGoing) {

@@ -13,6 +13,7 @@
 #include "core/common/file.h"
 #include "core/common/hash.h"
 #include "eval/scorers/registry.h"
+#include "eval/text_records.h"
 #include "eval/truncate.h"
 
 namespace vi::eval {
@@ -233,6 +234,25 @@ TEST(Records, BadOnesAreSkippedAndNamed) {
               HasSubstr(":1:all_classes:"));
   EXPECT_THROW(read_documents(task, folder / "none.jsonl"), ContractError);
   EXPECT_THROW(find_task_file(task, folder / "nowhere"), ContractError);
+}
+
+TEST(Records, TextsOfAFileOrOfItsLines) {
+  const fs::path folder = scratch("texts");
+  write(folder / "t.jsonl",
+        "{\"text\":\"a\\nb\"}\n\n{\"txt\":\"a\"}\n{\"text\":5}\n{\"text\":\"\xe4\xb8\"}\n[]\n{\"te\n{\"text\":\"\"}");
+  const TextRecords lines = read_texts(folder / "t.jsonl", "text");
+  ASSERT_EQ(lines.records.size(), 2u);
+  EXPECT_EQ(lines.records[0].text, "a\nb");
+  EXPECT_EQ(lines.records[1].line, 8);
+  const std::string expected[] = {"t.jsonl:3:text: the field is missing", "t.jsonl:4:text: expected a text, found number",
+                                  "t.jsonl:5: not valid UTF-8 at byte 10", "t.jsonl:6: expected a JSON object", "t.jsonl:7: byte"};
+  ASSERT_EQ(lines.skipped.size(), std::size(expected));
+  for (std::size_t i = 0; i < std::size(expected); ++i) EXPECT_THAT(lines.skipped[i].message, HasSubstr(expected[i]));
+  write(folder / "plain.txt", "first\nsecond");
+  EXPECT_EQ(read_texts(folder / "plain.txt", "text").records.at(0).text, "first\nsecond");
+  write(folder / "bad.txt", "ok\xff");
+  EXPECT_THAT(message_of([&] { read_texts(folder / "bad.txt", "text"); }), HasSubstr("bad.txt: not valid UTF-8 at byte 3"));
+  EXPECT_THROW(read_texts(folder / "none.txt", "text"), ContractError);
 }
 
 TEST(Records, MathematicsAnswers) {

@@ -1,0 +1,124 @@
+#include "pipeline/report/paper.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/common/error.h"
+
+namespace vi::report {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr double kPrinted = 0.05 + 1e-9, kTolerance = 1.0, kStandardErrors = 2.0;
+
+template <class T>
+void get(const Json& line, const std::string& place, const char* field, T& out) {
+  const auto value = line.find(field);
+  if (value == line.end()) fail<ContractError>("{}:{}: the field is missing", place, field);
+  try {
+    out = value->get<T>();
+  } catch (const Json::exception&) {
+    fail<ContractError>("{}:{}: has the wrong type ({})", place, field, value->type_name());
+  }
+}
+
+// The line of a result that answers a cell: the last one, should there be several.
+const Json* find_result(const std::vector<Json>& results, const PaperCell& cell) {
+  const Json* found = nullptr;
+  for (const Json& line : results)
+    if (line.value("model", "") == cell.model && line.value("method", "") == cell.method && line.value("task", "") == cell.task &&
+        line.contains("score") && line.at("score").is_number())
+      found = &line;
+  return found;
+}
+
+template <class T>
+std::size_t place_of(std::vector<T>& list, const T& value) {
+  const auto found = std::find(list.begin(), list.end(), value);
+  if (found != list.end()) return static_cast<std::size_t>(found - list.begin());
+  list.push_back(value);
+  return list.size() - 1;
+}
+
+}  // namespace
+
+Agreement agreement(double ours, std::optional<double> stderr_of_ours, double paper) {
+  const double difference = std::abs(ours - paper);
+  if (difference <= kPrinted) return Agreement::reproduced;
+  return difference <= std::max(kTolerance, kStandardErrors * stderr_of_ours.value_or(0.0)) ? Agreement::within : Agreement::differs;
+}
+
+std::vector<PaperCell> read_paper(const fs::path& folder) {
+  std::vector<PaperCell> cells;
+  std::error_code code;
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder, code))
+    if (entry.path().extension() == ".jsonl") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files)
+    for_each_json_line(file, [&](std::int64_t number, const Json& line) {
+      if (line.contains("paper")) return;  // the first line says what the file is
+      const std::string place = fmt::format("{}:{}", file.string(), number);
+      PaperCell cell;
+      get(line, place, "table", cell.table);
+      get(line, place, "model", cell.model);
+      get(line, place, "method", cell.method);
+      get(line, place, "label", cell.label);
+      get(line, place, "task", cell.task);
+      get(line, place, "score", cell.score);
+      cells.push_back(std::move(cell));
+    });
+  return cells;
+}
+
+std::vector<Comparison> compare_with_paper(const std::vector<PaperCell>& paper, const std::vector<Json>& results,
+                                           const std::vector<std::string>& models) {
+  std::vector<Comparison> comparisons;
+  for (const PaperCell& cell : paper) {
+    if (!models.empty() && std::find(models.begin(), models.end(), cell.model) == models.end()) continue;
+    auto found = std::find_if(comparisons.begin(), comparisons.end(),
+                              [&](const Comparison& c) { return c.table == cell.table && c.model == cell.model; });
+    if (found == comparisons.end()) {
+      comparisons.emplace_back();
+      found = std::prev(comparisons.end());
+      found->table = cell.table, found->model = cell.model;
+      found->cells.header = {"method", "paper's"};
+    }
+    Table& table = found->cells;
+    const std::string task = cell.task.substr(cell.task.find('/') + 1);
+    const std::size_t column = place_of(table.header, task);
+    auto row = std::find_if(table.rows.begin(), table.rows.end(), [&](const auto& r) { return r[0] == cell.method; });
+    if (row == table.rows.end()) row = table.rows.insert(table.rows.end(), {cell.method, cell.label});
+    row->resize(std::max(row->size(), column + 1));
+    const Json* ours = find_result(results, cell);
+    Agreement mark = Agreement::not_run;
+    std::string text = fmt::format("{:.1f} .", cell.score);
+    if (ours) {
+      const double score = 100 * ours->at("score").get<double>();
+      const auto error = ours->find("stderr");
+      mark = agreement(score, error != ours->end() && error->is_number() ? std::optional(100 * error->get<double>()) : std::nullopt,
+                       cell.score);
+      const char* sign = mark == Agreement::reproduced ? "=" : mark == Agreement::within ? "~" : "!";
+      text = fmt::format("{:.1f} {} {:.1f}", cell.score, sign, score);
+    }
+    ++found->count[static_cast<int>(mark)];
+    (*row)[column] = text;
+  }
+  for (Comparison& comparison : comparisons)
+    for (auto& row : comparison.cells.rows) row.resize(comparison.cells.header.size());
+  return comparisons;
+}
+
+std::string Comparison::text() const {
+  return fmt::format("Table {} of the paper, {}: {} reproduced, {} within tolerance, {} differ, {} not run\n{}", table, model, count[0],
+                     count[1], count[2], count[3], cells.text());
+}
+
+std::string comparison_legend() {
+  return fmt::format(
+      "paper = ours: reproduced (equal as printed); paper ~ ours: within tolerance ({:.1f} point, or {:.0f} standard errors of ours "
+      "where that is more); paper ! ours: differs; paper . : not run. Per cent.",
+      kTolerance, kStandardErrors);
+}
+
+}  // namespace vi::report

@@ -1,0 +1,29 @@
+// What an experiment's task entries mean: groups are spread into their tasks, the command line's
+// --model, --method, --task and --data replace parts of the YAML.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "eval/needle.h"
+#include "pipeline/experiment.h"
+
+namespace vi::pipeline {
+
+// Applied to the document before it is read. Lists may be written "a,b c".
+struct Overrides {
+  std::string model;
+  std::string methods;  // names under experiments/methods; an entry of the YAML with that name is kept
+  std::string tasks;    // names or groups; bare names are of the suite of the YAML's first benchmark
+  std::string data;     // a folder for all benchmarks and for texts that lie in it
+};
+void apply_overrides(config::Node& root, const Overrides& overrides);
+
+// A group becomes one entry a task, each with the group's settings; `nodes` (where each entry was
+// written) grows with it. ConfigError for an unknown task.
+void expand_groups(std::vector<TaskSpec>& tasks, std::vector<const config::Node*>& nodes, std::vector<TaskGroupRow>& groups);
+
+// The generator's settings of a needle task: `needle` under `kind`. ConfigError.
+eval::NeedleSpec needle_spec(const TaskSpec& task);
+
+}  // namespace vi::pipeline
