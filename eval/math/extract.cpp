@@ -161,23 +161,33 @@ std::optional<std::string> last_value(std::string_view text) {
   return std::nullopt;
 }
 
-// Words of two or more letters outside commands.
+// Words of two or more letters outside commands and their names (\text{}, \begin{}).
 int count_words(std::string_view line) {
   int words = 0;
   for (std::size_t i = 0; i < line.size();) {
     const bool command = line[i] == '\\';
     std::size_t end = i + (command ? 1 : 0);
     while (end < line.size() && std::isalpha(static_cast<unsigned char>(line[end]))) ++end;
-    words += !command && end - i >= 2;
+    const std::string_view run = line.substr(i, end - i);
+    words += !command && run.size() >= 2 && run != "and" && run != "or";
     i = std::max(end, i + 1);
+    constexpr std::string_view kNamed[] = {"\\text",   "\\textbf", "\\mbox", "\\mathrm",
+                                           "\\mathbf", "\\begin",  "\\end"};
+    if (i < line.size() && line[i] == '{' &&
+        std::find(std::begin(kNamed), std::end(kNamed), run) != std::end(kNamed))
+      if (const std::size_t close = closing_brace(line, i); close != 0) i = close + 1;
   }
   return words;
 }
 bool is_prose(std::string_view line) { return count_words(line) >= 2; }
 
-// One line of mathematics and nothing else: (1,2) is not its last number.
+// One line of mathematics, or one word, and nothing else: (1,2) is not its last number.
 bool is_bare(std::string_view text) {
-  return text.find('\n') == npos && count_words(text) == 0 && !find_environment(text, 0, true).found();
+  constexpr std::size_t kLongestBare = 400;
+  if (text.size() > kLongestBare || text.find('\n') != npos) return false;
+  if (find_environment(text, 0, true).found()) return false;
+  return text.find(' ') == npos || count_words(text) == 0 ||
+         (count_words(text) == 1 && text.find('\\') != npos);
 }
 
 // What stands after "answer is": an environment if one follows at once, else up to the end of the
@@ -241,8 +251,10 @@ std::optional<std::string> extract_from(std::string_view text) {
                          "answers are", "solution is", "final result is"});
   if (claim != npos)
     if (auto answer = after_claim(text, claim)) return answer;
-  if (const std::string_view whole = text::trim_ascii(text); !whole.empty() && is_bare(whole))
+  if (std::string_view whole = text::trim_ascii(text); !whole.empty() && is_bare(whole)) {
+    if (whole.ends_with('.')) whole.remove_suffix(1);
     return std::string(whole);
+  }
   return last_value(text);
 }
 

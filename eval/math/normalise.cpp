@@ -67,6 +67,9 @@ constexpr Pair kCommands[] = {
 
 constexpr Pair kSymbols[] = {
     {",\\! ", ","},
+    {"\\mathbb{R}", "(-\\infty,\\infty)"},
+    {"\\mathbb R", "(-\\infty,\\infty)"},
+    {"\u211d", "(-\\infty,\\infty)"},
     {"!=", "\\ne "},
     {"\\!", ""},
     {"\\,", ""},
