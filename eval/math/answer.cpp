@@ -23,14 +23,29 @@ std::string opaque_text(std::string_view answer) {
       continue;
     const std::string_view content =
         answer.substr(command.size() + 1, answer.size() - command.size() - 2);
-    if (content.find_first_of("\\.,^=:") == std::string_view::npos) return {};
     std::string name;
-    for (const char c : content)
-      if (c != ' ' && c != '(' && c != ')')
-        name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return name;
+    bool digits = false, letters = false;
+    for (const char c : content) {
+      const char small = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+      digits = digits || (c >= '0' && c <= '9');
+      letters = letters || (small >= 'a' && small <= 'z');
+      if (c != ' ' && c != '(' && c != ')') name += small;
+    }
+    const bool plain = content.find_first_of("\\.,^=:_") == std::string_view::npos;
+    return plain && !(digits && letters) ? std::string() : name;
   }
   return {};
+}
+
+// The letter i between characters that are neither letters nor digits.
+bool has_lone_i(std::string_view text) {
+  const auto word = [&](std::size_t at) {
+    return at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) ||
+                                text[at] == '_' || static_cast<unsigned char>(text[at]) >= 0x80);
+  };
+  for (std::size_t at = text.find('i'); at != std::string_view::npos; at = text.find('i', at + 1))
+    if (!(at > 0 && word(at - 1)) && !word(at + 1)) return true;
+  return false;
 }
 
 std::string gold_answer(std::string_view answer) {
@@ -51,7 +66,8 @@ bool equal(std::string_view prediction, std::string_view answer, const SymbolicT
   const std::string_view whole = text::trim_ascii(prediction);
   if (whole.ends_with('.') && !text::trim_ascii(answer).ends_with('.')) return false;
   const std::string a = normalise(prediction), b = normalise(answer);
-  return !a.empty() && !b.empty() && Comparer(symbolic).same(a, b);
+  return !a.empty() && !b.empty() && 
+         Comparer(symbolic, has_lone_i(prediction) != has_lone_i(answer)).same(a, b);
 }
 
 Verdict judge(std::string_view prediction, std::string_view answer) {

@@ -62,6 +62,23 @@ std::string bare_word(std::string_view text) {
   return word;
 }
 
+bool is_symbol(const Expression& e) {
+  return e.kind == Expression::Kind::symbol && e.text != "\\pi" && e.text != "e" &&
+         e.text != "\\infty";
+}
+
+// Letters side by side, which may stand for a word; "" if it is anything else.
+std::string spelled(const Expression& e) {
+  std::string word;
+  if (e.kind == Expression::Kind::symbol) return e.text;
+  if (e.kind != Expression::Kind::product) return {};
+  for (const Expression& part : e.parts) {
+    if (part.kind != Expression::Kind::symbol) return {};
+    word += part.text;
+  }
+  return word;
+}
+
 char turned(char sign) {
   switch (sign) {
     case '<': return '>';
@@ -109,17 +126,18 @@ bool Comparer::same_collection(const Collection& a, const Collection& b, int dep
   using Kind = Collection::Kind;
   const auto open_pair = [](const Collection& c) { return c.open == '(' && c.close == ')'; };
   if (a.kind == Kind::bracketed && b.kind == Kind::bracketed) {
-    const bool interval = a.items.size() == 2;
-    return (!interval || (a.open == b.open && a.close == b.close)) &&
-           same_in_order(a.items, b.items, depth);
+    const auto paired = [](const Collection& c) { return (c.open == '(') == (c.close == ')'); };
+    const bool fit = a.items.size() == 2 ? a.open == b.open && a.close == b.close
+                                         : paired(a) == paired(b);  // [1,2,3] is (1,2,3)
+    return fit && same_in_order(a.items, b.items, depth);
   }
   if (b.kind == Kind::bracketed) return open_pair(b) && same_in_order(a.items, b.items, depth);
   if (a.kind == Kind::bracketed) return open_pair(a) && same_in_any_order(a.items, b.items, depth);
   return same_in_any_order(a.items, b.items, depth);
 }
 
-// One link of two chains: equal differences of the sides, straight or turned. An equation in
-// several unknowns may also be scaled (Math-Verify solves both); with one unknown it may not.
+// One link of two chains: equal differences of the sides, straight or turned. A linear
+// equation in several unknowns may also be scaled (Math-Verify solves both); with one it may not.
 bool Comparer::same_link(const Relation& a, const Relation& b, std::size_t link,
                          int depth) const {
   const std::string &a0 = a.sides[link], &a1 = a.sides[link + 1];
@@ -139,7 +157,10 @@ bool Comparer::same_link(const Relation& a, const Relation& b, std::size_t link,
   if (!left || !right) return false;
   std::set<std::string> names;
   collect_symbols(*right, names);
-  if (names.size() < 2) return false;
+  const auto curved = [](const std::string& side) {
+    return side.find('^') != std::string::npos || side.find("\\sqrt") != std::string::npos;
+  };
+  if (names.size() < 2 || curved(a0) || curved(a1) || letters_differ_) return false;
   const auto x = evaluate(*left), y = evaluate(*right);
   return x && y && constant_ratio(*x, *y).has_value();
 }
@@ -157,9 +178,17 @@ bool Comparer::same_relation(Relation a, Relation b, int depth) const {
 }
 
 bool Comparer::same_expression(std::string_view a, std::string_view b) const {
-  if (a == b) return true;
+  if (a == b && !letters_differ_) return true;
   const auto x = parse_expression(a), y = parse_expression(b);
   if (!x || !y) return false;
+  if (is_symbol(*x) || is_symbol(*y)) return spelled(*x) == spelled(*y);
+  if (letters_differ_) {
+    std::set<std::string> names;
+    collect_symbols(*x, names);
+    collect_symbols(*y, names);
+    names.erase("\\infty");
+    if (!names.empty()) return false;
+  }
   const auto value_x = evaluate(*x), value_y = evaluate(*y);
   const bool exact = value_x && value_y &&
                      ((value_x->exact && value_y->exact) || value_x->decimal || value_y->decimal ||
@@ -170,14 +199,14 @@ bool Comparer::same_expression(std::string_view a, std::string_view b) const {
 }
 
 bool Comparer::same(std::string_view a, std::string_view b, int depth) const {
-  if (a == b) return true;
+  if (a == b && !letters_differ_) return true;
   for (std::string_view* text : {&a, &b}) {
     *text = without_membership(*text);
     while (text->size() > 2 && text->front() == '{' && enclosed(*text) &&
            collection(*text).kind != Collection::Kind::set)
       *text = text->substr(1, text->size() - 2);
   }
-  if (a == b) return true;
+  if (a == b && !letters_differ_) return true;
   if (depth > kMaxDepth || a.empty() || b.empty()) return false;
   const auto rows_a = matrix_rows(a), rows_b = matrix_rows(b);
   const bool matrix_a = !rows_a.empty(), matrix_b = !rows_b.empty();
@@ -228,7 +257,10 @@ bool Comparer::same(std::string_view a, std::string_view b, int depth) const {
   if (items_a.kind != Kind::none || items_b.kind != Kind::none) return false;
   if (same_expression(a, b)) return true;
   const std::string word = bare_word(a);
-  return !word.empty() && !parse_expression(a) && a.find('\\') == std::string_view::npos &&
+  const bool letters = std::any_of(word.begin(), word.end(), [](unsigned char c) {
+    return std::isalpha(c) || c >= 0x80;
+  });
+  return letters && !parse_expression(a) && a.find('\\') == std::string_view::npos &&
          word == bare_word(b);
 }
 

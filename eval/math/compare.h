@@ -19,7 +19,11 @@ class SymbolicTest {
 
 class Comparer {
  public:
-  explicit Comparer(const SymbolicTest* symbolic = nullptr) : symbolic_(symbolic) {}
+  // `letters_differ`: one answer has the letter i standing alone (3 i, -i), the other has not (3i).
+  // Math-Verify then takes the letters of the first for complex, of the second for real variables,
+  // and finds expressions in them different.
+  explicit Comparer(const SymbolicTest* symbolic = nullptr, bool letters_differ = false)
+      : symbolic_(symbolic), letters_differ_(letters_differ) {}
 
   // Not symmetric: an answer that is an inequality may be met by an interval, not the reverse.
   bool same(std::string_view prediction, std::string_view answer, int depth = 0) const;
@@ -34,6 +38,7 @@ class Comparer {
   bool same_expression(std::string_view a, std::string_view b) const;
 
   const SymbolicTest* symbolic_;
+  bool letters_differ_;
 };
 
 }  // namespace vi::eval::math

@@ -47,6 +47,11 @@ class Parser {
     while (at_ < s_.size() && s_[at_] == ' ') ++at_;
     return at_ < s_.size() ? s_[at_] : '\0';
   }
+  char last() const {  // before the next token
+    std::size_t i = at_;
+    while (i > 0 && s_[i - 1] == ' ') --i;
+    return i > 0 ? s_[i - 1] : '\0';
+  }
   bool take(std::string_view token) {
     peek();
     if (s_.substr(at_, token.size()) != token) return false;
@@ -84,47 +89,57 @@ class Parser {
     return terms.size() == 1 ? std::move(terms[0]) : node(Kind::sum, std::move(terms));
   }
 
+  // Explicit products and quotients, left to right; 1/2x is 1/(2x): a product without a sign binds
+  // tighter, as in Math-Verify's grammar.
   Expression term() {
-    Expression value = signed_factor();
+    Expression value = operand();
     int quotients = 0;  // a / b / c nests to the left
-    const auto times = [&](Expression by) {
-      if (value.kind == Kind::product)
-        value.parts.push_back(std::move(by));
-      else
-        value = node(Kind::product, {std::move(value), std::move(by)});
-    };
     for (;;) {
       if (take("*") || take("\\cdot") || take("\\times")) {
-        times(signed_factor());
+        multiply(value, operand());
       } else if (take("/") || take("\\div") || take(":")) {
         if (++quotients > kMaxDepth) throw NotAnExpression();
-        value = node(Kind::quotient, {std::move(value), signed_factor()});
-      } else if (begins_factor()) {
-        times(factor());
+        value = node(Kind::quotient, {std::move(value), operand()});
       } else {
         return value;
       }
     }
   }
 
+  static void multiply(Expression& value, Expression by) {
+    if (value.kind == Kind::product)
+      value.parts.push_back(std::move(by));
+    else
+      value = node(Kind::product, {std::move(value), std::move(by)});
+  }
+
+  // A signed product without signs between its factors: -2x(y+1).
+  Expression operand() {
+    const Depth guard(depth_);
+    if (take("-")) return negative(operand());
+    if (take("+")) return operand();
+    Expression value = factor();
+    while (begins_factor()) {
+      if (is_digit(peek()) && is_digit(last())) throw NotAnExpression();  // 12 000
+      multiply(value, factor());
+    }
+    return value;
+  }
+
   bool begins_factor() {
     const char c = peek();
     if (is_digit(c) || is_letter(c) || c == '(' || c == '{' || c == '[') return true;
-    return c == '\\' && at_ + 1 < s_.size() && is_letter(s_[at_ + 1]) && !at_command("\\over") &&
-           !at_command("\\rfloor") && !at_command("\\rceil");
+    if (c != '\\' || at_ + 1 >= s_.size() || !is_letter(s_[at_ + 1])) return false;
+    for (const std::string_view sign :
+         {"\\cdot", "\\times", "\\div", "\\over", "\\rfloor", "\\rceil"})
+      if (at_command(sign)) return false;
+    return true;
   }
   bool at_command(std::string_view name) {
     const std::size_t before = at_;
     const bool found = take(name);
     at_ = before;
     return found;
-  }
-
-  Expression signed_factor() {
-    const Depth guard(depth_);
-    if (take("-")) return negative(signed_factor());
-    if (take("+")) return signed_factor();
-    return factor();
   }
 
   Expression factor() {
@@ -306,7 +321,7 @@ class Parser {
   bool begins_function() {
     for (const std::string_view name : kFunctions)
       if (at_command("\\" + std::string(name))) return true;
-    return at_command("\\cdot") || at_command("\\times") || at_command("\\div");
+    return false;
   }
 
   std::string_view s_;

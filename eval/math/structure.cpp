@@ -11,8 +11,14 @@ std::vector<Parts> matrix_rows(std::string_view text) {
   if (text.size() > 2 && (text[0] == '(' || text[0] == '[') &&
       text.substr(1).starts_with("\\begin{") && (text.back() == ')' || text.back() == ']'))
     text = text.substr(1, text.size() - 2);
+  std::string factor;  // 2\begin{pmatrix}..: a factor of every cell
+  if (const std::size_t begin = text.find("\\begin{"); begin != 0 && begin != text.npos) {
+    factor = std::string("(").append(text.substr(0, begin)).append(")");
+    if (!evaluate(factor)) return {};
+    text.remove_prefix(begin);
+  }
   for (const std::string_view name :
-       {"pmatrix", "bmatrix", "vmatrix", "Bmatrix", "matrix", "array", "smallmatrix"}) {
+       {"pmatrix", "bmatrix", "Bmatrix", "matrix", "array", "smallmatrix"}) {
     const std::string open = "\\begin{" + std::string(name) + "}",
                       close = "\\end{" + std::string(name) + "}";
     if (!text.starts_with(open) || !text.ends_with(close)) continue;
@@ -21,6 +27,9 @@ std::vector<Parts> matrix_rows(std::string_view text) {
     std::vector<Parts> rows;
     for (const std::string& row : split_top(body, {"\\\\"}))
       if (!row.empty()) rows.push_back(split_top(row, {"&"}));
+    if (!factor.empty())
+      for (Parts& row : rows)
+        for (std::string& cell : row) cell = std::string(factor).append("(").append(cell).append(")");
     return rows;
   }
   return {};

@@ -186,7 +186,7 @@ Scalar difference(const Scalar& a, const Scalar& b) { return sum(a, negated(b));
 bool same_value(const Scalar& a, const Scalar& b) {
   if (a.percent == b.percent) return same_plain(a, b, 1);
   const auto whole = [](const Scalar& s) { return s.exact && s.exact->denominator == 1 && !s.decimal; };
-  if (whole(a) && whole(b)) return *a.exact == *b.exact;
+  if (whole(a) && whole(b) && *a.exact == *b.exact) return true;
   return a.percent ? same_plain(a, b, 0.01L) : same_plain(b, a, 0.01L);
 }
 

@@ -9,13 +9,25 @@ import json
 import sys
 
 EQUAL = r"""
+100\% | 1
+\pi \approx 3.14 | \pi
+2\begin{pmatrix}1\\2\end{pmatrix} | \begin{pmatrix}2\\4\end{pmatrix}
+\mathbb{R} | (-\infty,\infty)
+3:4 | \frac{3}{4}
+3 \over 4 | 0.75
+(-\infty,2)\cup(2,\infty) | x \neq 2
+x=3y | y=x/3
+\log 100 | 2
+[-\infty,2) | (-\infty,2)
+s_{5} | S_5
+\sin\frac{\pi}{6} | \frac12
+\lfloor 3.7 \rfloor | 3
 \frac{1}{2} | 0.5
 1/2 | \frac12
 \dfrac{3}{4} | 0.75
 \tfrac34 | 3/4
 -\frac{7}{3} | \frac{-7}{3}
 1\frac{1}{2} | \frac{3}{2}
-1 1/2 | 1.5
 0.333333 | \frac{1}{3}
 1,234,567 | 1234567
 12{,}345 | 12345
@@ -121,6 +133,15 @@ The answer is Evelyn. | \text{Evelyn}
 """
 
 DIFFERENT = r"""
+1 1/2 | 1.5
+12 000 | 12000
+\text{5 cm} | 5
+2^{1000} | 2^{1000}+1
+2x>6 | x>3
+2(x+1)=0 | x+1=0
+\begin{pmatrix}1\\2\end{pmatrix} | (1,2)
+12.5\% | 12.5
+3<x<5 | (3,5)
 \frac{1}{2} | \frac{1}{3}
 0.33 | \frac{1}{3}
 1234 | 1,235

@@ -251,8 +251,8 @@ def main():
             prediction = rng.choice(everything)
         bare = rng.random() < 0.3
         text = prediction if bare else response(prediction, gold, rng)
-        if not prediction.strip() or (text, gold) in seen:
-            continue
+        if not prediction.strip() or (text, gold) in seen or (bare and text.endswith(".")):
+            continue  # a full stop after a bare answer is a sentence's, not part of a box
         seen.add((text, gold))
         try:
             verdict = verify(parse(f"${gold}$"), parse(f"\\boxed{{{text}}}" if bare else text))
