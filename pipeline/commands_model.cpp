@@ -10,6 +10,7 @@
 #include "core/model/load.h"
 #include "eval/gpu_backend.h"
 #include "eval/modes.h"
+#include "eval/math/checker.h"
 #include "eval/predictions.h"
 #include "pipeline/commands.h"
 #include "pipeline/experiment.h"
@@ -117,12 +118,21 @@ int logits_command(const std::string& name, const std::string& ids_text, int top
 }
 
 int score_command(const std::string& task, const std::string& cases) {
+  const auto needs_algebra = [] {
+    if (!eval::math::use_installed_checker())
+      TerminalProgress().note(
+          "vecinfer-math is missing beside this program (it needs libginac-dev when it is built): answers are "
+          "compared by numbers, without algebra");
+  };
   std::int64_t bad = 0;
   if (task == "math") {
+    needs_algebra();
     bad = eval::score_math_cases(cases, std::cout);
   } else {
     const eval::TaskLibrary library(project_root() / "eval" / "tasks");
-    bad = eval::score_cases(library.task(task), cases, std::cout);
+    const eval::Task one = library.task(task);
+    if (one.metric == "math") needs_algebra();
+    bad = eval::score_cases(one, cases, std::cout);
   }
   std::cout.flush();
   if (bad > 0)

@@ -10,8 +10,6 @@
 namespace vi::eval::math {
 namespace {
 
-constexpr std::size_t kLongest = 2000;  // longer answers are compared as text
-
 // The whole answer is one \text{}, \mathbf{}, ... around more than a word or a whole number: to
 // Math-Verify a name that equals itself only.
 std::string opaque_text(std::string_view answer) {
@@ -58,7 +56,7 @@ std::string gold_answer(std::string_view answer) {
 }  // namespace
 
 bool equal(std::string_view prediction, std::string_view answer, const SymbolicTest* symbolic) {
-  if (prediction.size() > kLongest || answer.size() > kLongest)
+  if (prediction.size() > kLongestAnswer || answer.size() > kLongestAnswer)
     return text::trim_ascii(prediction) == text::trim_ascii(answer);
   const std::string name = opaque_text(prediction);
   if (name != opaque_text(answer)) return false;

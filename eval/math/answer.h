@@ -34,6 +34,9 @@ struct Verdict {
 };
 Verdict judge(std::string_view prediction, std::string_view answer);
 
+// Answers longer than this are equal only if their texts are.
+inline constexpr std::size_t kLongestAnswer = 2000;
+
 // equal() by the symbolic program where use_checker() (checker.h) named it, in this process by
 // numbers otherwise.
 bool answers_equal(std::string_view prediction, std::string_view answer);

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -122,12 +123,25 @@ void use_checker(const std::filesystem::path& program) {
   shared_checker = program.empty() ? nullptr : std::make_unique<Checker>(program);
 }
 
+bool use_installed_checker() {
+  static const bool found = [] {
+    std::error_code code;
+    const auto program =
+        std::filesystem::read_symlink("/proc/self/exe", code).parent_path() / "vecinfer-math";
+    if (access(program.c_str(), X_OK) != 0) return false;
+    use_checker(program);
+    return true;
+  }();
+  return found;
+}
+
 std::string comparison() { return shared_checker ? "symbolic" : "numeric"; }
 
 std::int64_t stopped_pairs() { return shared_checker ? shared_checker->stopped() : 0; }
 
 bool answers_equal(std::string_view prediction, std::string_view answer) {
-  if (!shared_checker) return equal(prediction, answer);
+  if (!shared_checker || std::max(prediction.size(), answer.size()) > kLongestAnswer)
+    return equal(prediction, answer);
   return shared_checker->compare(prediction, answer) == Checker::Outcome::equal;
 }
 

@@ -45,6 +45,10 @@ class Checker {
 // them: called once, before scoring. An empty path turns it off.
 void use_checker(const std::filesystem::path& program);
 
+// use_checker() with `vecinfer-math` beside the running program; false, and nothing changes, if it
+// is not there. Looks once.
+bool use_installed_checker();
+
 // How answers are compared now, for records: "symbolic" or "numeric"; and pairs stopped so far.
 std::string comparison();
 std::int64_t stopped_pairs();

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cctype>
 #include <initializer_list>
+#include <vector>
 
 #include "eval/math/answer.h"
 #include "eval/math/latex.h"
@@ -11,6 +12,10 @@ namespace vi::eval::math {
 namespace {
 
 constexpr std::size_t npos = std::string_view::npos;
+// What a hostile text may cost: the longest box that is looked for, and boxes that never close.
+constexpr std::size_t kLongestBox = 20000;
+constexpr int kBrokenBoxes = 64;
+constexpr std::size_t kLongestLine = 2000;
 
 bool digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -32,7 +37,7 @@ Span box_at(std::string_view text, std::size_t at, std::size_t command_size) {
   while (open < text.size() && text[open] == ' ') ++open;
   Span span;
   if (open < text.size() && text[open] == '{') {
-    const std::size_t close = closing_brace(text, open);
+    const std::size_t close = closing_brace(text.substr(0, open + kLongestBox), open);
     if (close != 0) span = {open + 1, close, at, close + 1};
   } else {  // \boxed 5
     std::size_t end = open;
@@ -49,13 +54,17 @@ Span box_at(std::string_view text, std::size_t at, std::size_t command_size) {
 // The last \boxed, \fbox or \framebox that begins before `limit`.
 Span find_boxed(std::string_view text, std::size_t limit) {
   Span best;
+  int broken = 0;
   for (const std::string_view command : {"\\boxed", "\\fbox", "\\framebox"})
-    for (std::size_t end = limit; end > 0;) {
+    for (std::size_t end = limit; end > 0 && broken < kBrokenBoxes;) {
       const std::size_t at = text.rfind(command, end - 1);
       if (at == npos) break;
       end = at;
       const Span span = box_at(text, at, command.size());
-      if (!span.found()) continue;
+      if (!span.found()) {
+        ++broken;
+        continue;
+      }
       if (!best.found() || at > best.outer_begin) best = span;
       break;
     }
@@ -81,6 +90,7 @@ bool is_connective(std::string_view between) {
 // `first`.
 Span find_environment(std::string_view text, std::size_t from, bool first) {
   Span best;
+  std::vector<std::string_view> missing;  // closing signs that do not come any more
   for (std::size_t i = from; i < text.size(); ++i) {
     std::string_view open, close;
     if (text.substr(i, 2) == "$$")
@@ -97,8 +107,10 @@ Span find_environment(std::string_view text, std::size_t from, bool first) {
     else
       continue;
     const std::size_t begin = i + open.size();
+    if (std::find(missing.begin(), missing.end(), close) != missing.end()) continue;
     std::size_t end = text.find(close, begin);
     while (end != npos && close == "$" && text[end - 1] == '\\') end = text.find(close, end + 1);
+    if (end == npos) missing.push_back(close);
     if (end == npos || (close == "$" && text.substr(begin, end - begin).find('\n') != npos))
       continue;
     if (end > begin) {
@@ -204,6 +216,7 @@ std::optional<std::string> after_claim(std::string_view text, std::size_t at) {
   if (environment.found() && environment.outer_begin <= std::min<std::size_t>(line_end, 3))
     return cut(rest, environment);
   std::string_view line = rest.substr(0, line_end);
+  if (line.size() > kLongestLine) return last_value(line);
   for (std::size_t i = 0; i < line.size(); ++i) {  // a full stop that ends a sentence
     const bool stop =
         line[i] == '.' && (i + 1 == line.size() || line[i + 1] == ' ' || line[i + 1] == '*');

@@ -6,9 +6,9 @@
 
 namespace vi::eval::math {
 
-// Equal if the difference vanishes in GiNaC's rational normal form; else by its value to 40 digits
-// at points where every letter is a fixed number, complex values included. nullopt where an
-// expression has no value there or would be too large to hold.
+// By value to 40 digits at four points where every letter is a fixed number of either sign, with
+// exact rationals and complex values; where no point has a value, by GiNaC's rational normal form of
+// the difference. nullopt: neither says anything (numbers too large to hold, undefined).
 class GinacTest : public SymbolicTest {
  public:
   std::optional<bool> equal(const Expression& a, const Expression& b) const override;
