@@ -86,6 +86,33 @@ bool is_connective(std::string_view between) {
   return between.size() <= 30 && between.find('\n') == npos && between.find(" and ") != npos;
 }
 
+// The place lies inside $..$, \(..\) or \[..\].
+bool in_environment(std::string_view text, std::size_t at) {
+  std::size_t dollars = 0;
+  for (std::size_t i = at; i < text.size(); ++i) {
+    if (text[i] == '\\') {
+      const char next = i + 1 < text.size() ? text[i + 1] : '\0';
+      if (dollars == 0 && (next == ')' || next == ']')) return true;
+      if (dollars == 0 && (next == '(' || next == '[')) return false;
+      ++i;
+    } else if (text[i] == '$') {
+      ++dollars;
+      if (i + 1 < text.size() && text[i + 1] == '$') ++i;
+    }
+  }
+  return dollars % 2 == 1;
+}
+
+// Outside formulas Math-Verify takes two boxes for one answer if little stands between them, or a
+// comma, semicolon, "and" or "or" does within 70 characters.
+bool joins_plain_boxes(std::string_view between) {
+  if (between.size() < 10) return true;
+  if (between.size() >= 70) return false;
+  if (between.find_first_of(",;") != npos) return true;
+  const std::string small = lower(between);
+  return small.find(" and ") != npos || small.find(" or ") != npos;
+}
+
 // $..$, $$..$$, \(..\), \[..\]: the last one, or the first one that begins at or after `from` if
 // `first`.
 Span find_environment(std::string_view text, std::size_t from, bool first) {
@@ -277,12 +304,15 @@ std::optional<std::string> last_boxed(std::string_view text) {
   Span last = find_boxed(text, text.size());
   if (!last.found()) return std::nullopt;
   std::string answer = cut(text, last);
+  const bool formula = in_environment(text, last.outer_end);
   for (int joined = 0; joined < 8; ++joined) {  // \boxed{1} and \boxed{2}
     const Span before = find_boxed(text, last.outer_begin);
-    if (!before.found() || before.outer_end > last.outer_begin ||
-        !is_connective(text.substr(before.outer_end, last.outer_begin - before.outer_end)))
-      break;
-    answer = cut(text, before) + "," + answer;
+    if (!before.found() || before.outer_end > last.outer_begin) break;
+    const std::string_view between =
+        text.substr(before.outer_end, last.outer_begin - before.outer_end);
+    if (!is_connective(between) && (formula || !joins_plain_boxes(between))) break;
+    const std::string one = cut(text, before);
+    if (one != cut(text, last)) answer = one + "," + answer;
     last = before;
   }
   return answer;

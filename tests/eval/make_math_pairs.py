@@ -125,7 +125,9 @@ First 3, then 5, so 15 in total. | 15
 \boxed{\frac{1}{\sqrt{\frac{2}{3}}}} | \sqrt{\frac{3}{2}}
 \boxed 9 | 9
 \fbox{x+1} | 1+x
-We try \boxed{1}, no. Final: \boxed{2} | 2
+We try \boxed{1}. This does not satisfy the second condition of the problem at all. Final: \boxed{2} | 2
+We try \boxed{1}, no. Final: $\boxed{2}$ | 2
+\boxed{3}, then we solve for y and get \boxed{4} | 3,4
 It cost \boxed{\$12.50} | 12.5
 The answer is Evelyn. | \text{Evelyn}
 7 = 11a + c | 11a + c
@@ -136,7 +138,6 @@ DIFFERENT = r"""
 1 1/2 | 1.5
 12 000 | 12000
 \text{5 cm} | 5
-2^{1000} | 2^{1000}+1
 2x>6 | x>3
 2(x+1)=0 | x+1=0
 \begin{pmatrix}1\\2\end{pmatrix} | (1,2)
@@ -174,6 +175,7 @@ even | odd
 123456789012345678901234567890 | 123456789012345678901234567891
 \boxed{32, 349} | 32349
 We try \boxed{2}, no. Final: \boxed{1} | 2
+\boxed{3}, then we solve for y and get \boxed{4} | 4
 The answer is 13. | 12
 I do not know. | 12
  | 12
