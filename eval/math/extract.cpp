@@ -149,8 +149,8 @@ Span find_environment(std::string_view text, std::size_t from, bool first) {
   return best;
 }
 
-// The last number: sign, thousands, decimals, a simple fraction, a percent sign.
-Span find_number(std::string_view text) {
+// The last number, or the first one: sign, thousands, decimals, a simple fraction, a percent sign.
+Span find_number(std::string_view text, bool first = false) {
   Span best;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (!digit(text[i]) && !(text[i] == '.' && i + 1 < text.size() && digit(text[i + 1]))) continue;
@@ -182,6 +182,7 @@ Span find_number(std::string_view text) {
     }
     if (end < text.size() && text[end] == '%') ++end;
     best = {begin, end, begin, end};
+    if (first) break;
     i = end - 1;
   }
   return best;
@@ -191,11 +192,38 @@ std::string cut(std::string_view text, const Span& span) {
   return std::string(text::trim_ascii(text.substr(span.begin, span.end - span.begin)));
 }
 
+// A number before a full stop inside a formula is that number, "80." and "x = 80." alike; anything
+// else with a full stop is what Math-Verify cannot read, and stays as it is.
+std::string formula(std::string_view text, const Span& span) {
+  std::string content = cut(text, span);
+  if (content.size() < 2 || content.back() != '.') return content;
+  std::size_t at = content.size() - 1;
+  while (at > 0 && (digit(content[at - 1]) || content[at - 1] == '.' || content[at - 1] == ',')) --at;
+  const bool number = at < content.size() - 1;
+  while (at > 0 && (content[at - 1] == ' ' || content[at - 1] == '-')) --at;
+  if (number && (at == 0 || content[at - 1] == '=')) content.pop_back();
+  return content;
+}
+
+// "and", "or" or a comma between two formulas makes them one answer.
+bool joins_formulas(std::string_view between) {
+  const std::string_view word = text::trim_ascii(between);
+  return word == "and" || word == ",and" || word == "or" || word == ",or" || word == ",";
+}
+
 // The last environment or number, whichever ends later.
 std::optional<std::string> last_value(std::string_view text) {
-  const Span environment = find_environment(text, 0, false), number = find_number(text);
-  if (environment.found() && (!number.found() || environment.outer_end >= number.end))
-    return cut(text, environment);
+  std::string answer;  // of the last environment and those that are joined to it
+  std::size_t answer_end = npos;
+  for (Span one = find_environment(text, 0, true); one.found();
+       one = find_environment(text, one.outer_end, true)) {
+    const bool joined = answer_end != npos &&
+                        joins_formulas(text.substr(answer_end, one.outer_begin - answer_end));
+    answer = joined ? answer + "," + formula(text, one) : formula(text, one);
+    answer_end = one.outer_end;
+  }
+  const Span number = find_number(text);
+  if (answer_end != npos && (!number.found() || answer_end >= number.end)) return answer;
   if (number.found()) return cut(text, number);
   return std::nullopt;
 }
@@ -218,7 +246,12 @@ int count_words(std::string_view line) {
   }
   return words;
 }
-bool is_prose(std::string_view line) { return count_words(line) >= 2; }
+// Words beside a number: 5 since 6 > 5; not a word alone.
+bool has_remark(std::string_view line) {
+  const int words = count_words(line);
+  return words >= 2 ||
+         (words == 1 && line.find('\\') == npos && line.find_first_of("0123456789") != npos);
+}
 
 // One line of mathematics, or one word, and nothing else: (1,2) is not its last number.
 bool is_bare(std::string_view text) {
@@ -240,8 +273,15 @@ std::optional<std::string> after_claim(std::string_view text, std::size_t at) {
     if (rest.starts_with(word)) rest.remove_prefix(word.size());
   const std::size_t line_end = std::min(rest.find('\n'), rest.size());
   const Span environment = find_environment(rest, 0, true);
-  if (environment.found() && environment.outer_begin <= std::min<std::size_t>(line_end, 3))
-    return cut(rest, environment);
+  if (environment.found() && environment.outer_begin <= std::min<std::size_t>(line_end, 3)) {
+    std::string answer = formula(rest, environment);
+    for (std::size_t end = environment.outer_end;;) {  // $3$, $4$ and $5$
+      const Span next = find_environment(rest.substr(0, std::min(rest.size(), end + kLongestLine)), end, true);
+      if (!next.found() || !joins_formulas(rest.substr(end, next.outer_begin - end))) return answer;
+      answer += "," + formula(rest, next);
+      end = next.outer_end;
+    }
+  }
   std::string_view line = rest.substr(0, line_end);
   if (line.size() > kLongestLine) return last_value(line);
   for (std::size_t i = 0; i < line.size(); ++i) {  // a full stop that ends a sentence
@@ -259,7 +299,14 @@ std::optional<std::string> after_claim(std::string_view text, std::size_t at) {
     line.remove_suffix(1);
   line = text::trim_ascii(line);
   if (line.empty()) return std::nullopt;
-  return is_prose(line) ? last_value(line).value_or(std::string(line)) : std::string(line);
+  if (!has_remark(line)) return std::string(line);
+  // In a sentence: the first formula or number that is near, whichever ends later.
+  const Span number = find_number(line, true);
+  if (environment.found() && environment.outer_begin <= 50 &&
+      (!number.found() || environment.outer_end > number.end))
+    return formula(rest, environment);
+  if (number.found() && number.begin <= 50) return cut(line, number);
+  return last_value(line).value_or(std::string(line));
 }
 
 // Where the claim with the latest of these phrases ends; npos if there is none.
