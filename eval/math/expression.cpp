@@ -146,7 +146,7 @@ class Parser {
     Expression value = base();
     for (int scripts = 0; scripts < kMaxDepth; ++scripts) {
       if (take("^"))
-        value = node(Kind::power, {std::move(value), script()});
+        value = node(Kind::power, {std::move(value), exponent()});
       else if (take("!"))
         value = node(Kind::factorial, {std::move(value)});
       else if (take("%"))
@@ -157,7 +157,10 @@ class Parser {
     throw NotAnExpression();
   }
 
-  // What follows ^, \frac or \sqrt: a braced expression or one token.
+  // 2^10 is 2^{10} to Math-Verify.
+  Expression exponent() { return is_digit(peek()) ? literal() : script(); }
+
+  // What follows \frac or \sqrt: a braced expression or one token.
   Expression script() {
     const Depth guard(depth_);
     const char c = peek();
@@ -272,12 +275,12 @@ class Parser {
   }
 
   Expression function(std::string_view name) {
-    std::optional<Expression> log_base, exponent;
+    std::optional<Expression> log_base, raised;
     for (;;) {
       if (name == "log" && take("_"))
         log_base = script();
       else if (take("^"))
-        exponent = script();
+        raised = exponent();
       else
         break;
     }
@@ -288,16 +291,16 @@ class Parser {
       return bare_argument();
     }();
     if (name == "log" && !log_base) log_base = leaf(Kind::number, "10");
-    const bool inverse = exponent && exponent->kind == Kind::negative &&
-                         exponent->parts[0].kind == Kind::number &&
-                         exponent->parts[0].text == "1" && name != "log" && name != "ln";
+    const bool inverse = raised && raised->kind == Kind::negative &&
+                         raised->parts[0].kind == Kind::number &&
+                         raised->parts[0].text == "1" && name != "log" && name != "ln";
     const std::string full =
         name == "log" ? "ln" : inverse && !name.starts_with("arc") ? "arc" + std::string(name) : std::string(name);
     Expression value{Kind::function, full, {std::move(argument)}};
     if (log_base)
       value = node(Kind::quotient,
                    {std::move(value), {Kind::function, "ln", {std::move(*log_base)}}});
-    if (exponent && !inverse) return node(Kind::power, {std::move(value), std::move(*exponent)});
+    if (raised && !inverse) return node(Kind::power, {std::move(value), std::move(*raised)});
     return value;
   }
 

@@ -201,7 +201,9 @@ std::string formula(std::string_view text, const Span& span) {
   while (at > 0 && (digit(content[at - 1]) || content[at - 1] == '.' || content[at - 1] == ',')) --at;
   const bool number = at < content.size() - 1;
   while (at > 0 && (content[at - 1] == ' ' || content[at - 1] == '-')) --at;
-  if (number && (at == 0 || content[at - 1] == '=')) content.pop_back();
+  const bool value = at == 0 || (content[at - 1] == '=' &&
+                                 std::string_view(content).substr(0, at).find('^') == npos);
+  if (number && value) content.pop_back();
   return content;
 }
 
