@@ -36,8 +36,7 @@ class Parser {
   explicit Parser(std::string_view text) : s_(text) {}
 
   Expression parse() {
-    Expression value = expression();
-    if (take("\\over")) value = node(Kind::quotient, {std::move(value), expression()});
+    Expression value = fraction();
     if (peek() != '\0') throw NotAnExpression();
     return value;
   }
@@ -74,6 +73,14 @@ class Parser {
     ~Depth() { --depth_; }
     int& depth_;
   };
+
+  // What a group holds: a \over b, n \choose k, or an expression.
+  Expression fraction() {
+    Expression value = expression();
+    if (take("\\over")) return node(Kind::quotient, {std::move(value), expression()});
+    if (take("\\choose")) return node(Kind::binomial, {std::move(value), expression()});
+    return value;
+  }
 
   Expression expression() {
     const Depth guard(depth_);
@@ -131,7 +138,7 @@ class Parser {
     if (is_digit(c) || is_letter(c) || c == '(' || c == '{' || c == '[') return true;
     if (c != '\\' || at_ + 1 >= s_.size() || !is_letter(s_[at_ + 1])) return false;
     for (const std::string_view sign :
-         {"\\cdot", "\\times", "\\div", "\\over", "\\rfloor", "\\rceil"})
+         {"\\cdot", "\\times", "\\div", "\\over", "\\choose", "\\rfloor", "\\rceil"})
       if (at_command(sign)) return false;
     return true;
   }
@@ -165,8 +172,7 @@ class Parser {
     const Depth guard(depth_);
     const char c = peek();
     if (take("{")) {
-      Expression value = expression();
-      if (take("\\over")) value = node(Kind::quotient, {std::move(value), expression()});
+      Expression value = fraction();
       need("}");
       return value;
     }
@@ -189,7 +195,14 @@ class Parser {
         break;
       digits += c;
     }
-    return leaf(Kind::number, digits);
+    Expression value = leaf(Kind::number, digits);
+    if (at_ + 1 < s_.size() && s_[at_] == 'E' && is_digit(s_[at_ + 1])) {  // 3.1E2, not 3.1e2
+      ++at_;
+      std::string tens;
+      while (at_ < s_.size() && is_digit(s_[at_])) tens += s_[at_++];
+      return node(Kind::product, {std::move(value), node(Kind::power, {leaf(Kind::number, "10"), leaf(Kind::number, tens)})});
+    }
+    return value;
   }
 
   Expression base() {
@@ -215,8 +228,7 @@ class Parser {
   }
 
   Expression closed(std::string_view bracket) {
-    Expression value = expression();
-    if (take("\\over")) value = node(Kind::quotient, {std::move(value), expression()});
+    Expression value = fraction();
     need(bracket);
     return value;
   }
@@ -267,7 +279,7 @@ class Parser {
     const std::string name(s_.substr(at_, end - at_));
     for (const std::string_view no :
          {"\\begin", "\\end", "\\text", "\\cup", "\\cap", "\\pm", "\\le", "\\ge", "\\ne", "\\in",
-          "\\left", "\\right", "\\mp", "\\lt", "\\gt", "\\to", "\\over", "\\rfloor", "\\rceil",
+          "\\left", "\\right", "\\mp", "\\lt", "\\gt", "\\to", "\\over", "\\choose", "\\rfloor", "\\rceil",
           "\\setminus", "\\emptyset", "\\approx"})
       if (name == no) throw NotAnExpression();
     at_ = end;

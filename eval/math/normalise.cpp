@@ -373,6 +373,13 @@ std::string normalise(std::string_view answer) {
   replace_all(compact, kRow, "\\\\");
   replace_all(compact, ",,", ",");
   if (compact == "\\emptyset") compact = "\\{\\}";
+  constexpr std::string_view kAllBut = "(-\\infty,\\infty)\\setminus\\{";
+  if (compact.starts_with(kAllBut) && compact.ends_with("\\}") &&
+      compact.find(',', kAllBut.size()) == std::string::npos) {
+    const std::string point =
+        compact.substr(kAllBut.size(), compact.size() - kAllBut.size() - 2);
+    compact = std::string("(-\\infty,").append(point).append(")\\cup(").append(point).append(",\\infty)");
+  }
   return compact;
 }
 

@@ -49,13 +49,32 @@ bool enclosed(std::string_view text) {
   return false;
 }
 
+namespace {
+
+// Each item with a \pm is two.
+Parts with_both_signs(const Parts& items) {
+  Parts result;
+  for (const std::string& item : items) {
+    const std::size_t at = item.find("\\pm");
+    if (at == std::string::npos) {
+      result.push_back(item);
+      continue;
+    }
+    for (const char sign : {'+', '-'})
+      result.push_back(item.substr(0, at).append(1, sign).append(item, at + 3));
+  }
+  return result;
+}
+
+}  // namespace
+
 Collection collection(std::string_view text) {
   Collection result;
   if (text.starts_with("\\{") && text.ends_with("\\}") && text.size() >= 4) {
     const std::string_view inner = text.substr(2, text.size() - 4);
     if (inner.find("\\}") == std::string_view::npos || inner.find("\\{") < inner.find("\\}")) {
       result.kind = Collection::Kind::set;
-      if (!inner.empty()) result.items = split_top(inner, {",", ";"});
+      if (!inner.empty()) result.items = with_both_signs(split_top(inner, {",", ";"}));
       return result;
     }
   }
@@ -63,7 +82,7 @@ Collection collection(std::string_view text) {
     Parts items = split_top(text.substr(1, text.size() - 2), {",", ";"});
     if (items.size() > 1) {
       result.kind = Collection::Kind::set;
-      result.items = std::move(items);
+      result.items = with_both_signs(items);
       return result;
     }
   }
@@ -80,14 +99,10 @@ Collection collection(std::string_view text) {
     }
   }
   Parts items = split_top(text, {",", ";"});
+  items = with_both_signs(items);
   if (items.size() > 1) {
     result.kind = Collection::Kind::list;
     result.items = std::move(items);
-  } else if (const std::size_t at = text.find("\\pm"); at != std::string_view::npos) {
-    for (const char sign : {'+', '-'})
-      result.items.push_back(std::string(text.substr(0, at)) + sign +
-                             std::string(text.substr(at + 3)));
-    result.kind = Collection::Kind::list;
   }
   return result;
 }
