@@ -27,6 +27,11 @@ constexpr Pair kCommands[] = {
     {"\\Bigg", ""},
     {"\\displaystyle", ""},
     {"\\textstyle", ""},
+    {"\\bf", ""},
+    {"\\rm", ""},
+    {"\\large", ""},
+    {"\\Large", ""},
+    {"\\sim", ""},
     {"\\limits", ""},
     {"\\quad", " "},
     {"\\qquad", " "},
@@ -73,8 +78,8 @@ constexpr Pair kSymbols[] = {
     {"!=", "\\ne "},
     {"\\!", ""},
     {"\\,", " "},
-    {"\\;", ""},
-    {"\\:", ""},
+    {"\\;", " "},
+    {"\\:", " "},
     {"\\>", ""},
     {"\\ ", " "},
     {"~", " "},
@@ -372,6 +377,7 @@ std::string normalise(std::string_view answer) {
   }
   replace_all(compact, kRow, "\\\\");
   replace_all(compact, ",,", ",");
+  replace_all(compact, "\\}\\cup\\{", ",");  // of finite sets
   if (compact == "\\emptyset") compact = "\\{\\}";
   constexpr std::string_view kAllBut = "(-\\infty,\\infty)\\setminus\\{";
   if (compact.starts_with(kAllBut) && compact.ends_with("\\}") &&

@@ -82,6 +82,9 @@ bool same_plain(const Scalar& a, const Scalar& b, long double factor) {
   const bool rounded = a.decimal || b.decimal || factor != 1;
   if (a.exact && b.exact && factor == 1 && *a.exact == *b.exact) return true;
   if (a.exact && b.exact && !rounded) return false;
+  // A whole number has no places to round to: 100.0000001 is not 100.
+  const auto whole = [](const Scalar& s) { return s.exact && !s.decimal && s.exact->denominator == 1; };
+  if (factor == 1 && a.exact && b.exact && (whole(a) || whole(b))) return false;
   int compared = 0;
   for (int k = 0; k < kPoints; ++k) {
     const long double x = a.at[k] * factor, y = b.at[k];

@@ -156,7 +156,12 @@ class PointReader {
       case Kind::root: return power(part(0), divide(1, part(1)));
       case Kind::percent: return part(0) / numeric(100);
       case Kind::absolute: return GiNaC::abs(part(0));
-      case Kind::factorial: return GiNaC::ex_to<numeric>(bounded_factorial(part(0)));
+      case Kind::factorial: {
+        const numeric n = part(0);
+        if (!n.is_integer() && n.is_real() && GiNaC::abs(n) < numeric(50))
+          return GiNaC::tgamma(n + numeric(1));
+        return GiNaC::ex_to<numeric>(bounded_factorial(n));
+      }
       case Kind::binomial: {
         const numeric n = part(0), k = part(1);
         if (!k.is_nonneg_integer() || k > numeric(kMaxFactorial)) throw NoValue();
