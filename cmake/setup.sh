@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages=(build-essential cmake ninja-build ccache pkg-config python3 python3-pip unzip
   libfaiss-dev libopenblas-dev libhdf5-dev libyaml-cpp-dev libcli11-dev libeigen3-dev nlohmann-json3-dev
-  libpcre2-dev libssl-dev libcurl4-openssl-dev ca-certificates libfmt-dev libgtest-dev libgmock-dev gnuplot-nox python3-jieba)
+  libpcre2-dev libssl-dev libcurl4-openssl-dev ca-certificates libfmt-dev libginac-dev libgtest-dev libgmock-dev gnuplot-nox python3-jieba)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }

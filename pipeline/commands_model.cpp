@@ -10,6 +10,7 @@
 #include "core/model/load.h"
 #include "eval/gpu_backend.h"
 #include "eval/modes.h"
+#include "eval/math/checker.h"
 #include "eval/predictions.h"
 #include "eval/rescore.h"
 #include "pipeline/commands.h"
@@ -125,12 +126,21 @@ int score_command(const std::string& task, const std::string& cases, const std::
     for (const std::string& file : predictions) std::printf("%s\n", eval::rescore(library, file).dump().c_str());
     return 0;
   }
+  const auto needs_algebra = [] {
+    if (!eval::math::use_installed_checker())
+      TerminalProgress().note(
+          "vecinfer-math is missing beside this program (it needs libginac-dev when it is built): answers are "
+          "compared by numbers, without algebra");
+  };
   std::int64_t bad = 0;
   if (task == "math") {
+    needs_algebra();
     bad = eval::score_math_cases(cases, std::cout);
   } else {
     const eval::TaskLibrary library(project_root() / "eval" / "tasks");
-    bad = eval::score_cases(library.task(task), cases, std::cout);
+    const eval::Task one = library.task(task);
+    if (one.metric == "math") needs_algebra();
+    bad = eval::score_cases(one, cases, std::cout);
   }
   std::cout.flush();
   if (bad > 0)

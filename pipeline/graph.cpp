@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/common/hash.h"
+#include "eval/math/checker.h"
+#include "eval/task.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/stages.h"
 
@@ -158,6 +160,8 @@ class Builder {
     node.fields = Json{{"codec", config::to_json(method.codec)}, {"task", settings},
                        {"task_version", session_.task_version(task)}, {"max_length", plan_.model.max_length},
                        {"compute", session_.compute_fields()}};
+    if (task.task != "perplexity" && task.task != "needle" && session_.tasks().task(task.task).metric == "math")
+      node.fields["comparison"] = eval::math::use_installed_checker() ? "symbolic" : "numeric";
     node.files["model"] = session_.model_sha256();
     const std::vector<std::string> files = session_.task_files(task);
     for (std::size_t i = 0; i < files.size(); ++i)

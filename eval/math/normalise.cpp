@@ -27,6 +27,11 @@ constexpr Pair kCommands[] = {
     {"\\Bigg", ""},
     {"\\displaystyle", ""},
     {"\\textstyle", ""},
+    {"\\bf", ""},
+    {"\\rm", ""},
+    {"\\large", ""},
+    {"\\Large", ""},
+    {"\\sim", ""},
     {"\\limits", ""},
     {"\\quad", " "},
     {"\\qquad", " "},
@@ -67,11 +72,14 @@ constexpr Pair kCommands[] = {
 
 constexpr Pair kSymbols[] = {
     {",\\! ", ","},
+    {"\\mathbb{R}", "(-\\infty,\\infty)"},
+    {"\\mathbb R", "(-\\infty,\\infty)"},
+    {"\u211d", "(-\\infty,\\infty)"},
     {"!=", "\\ne "},
     {"\\!", ""},
-    {"\\,", ""},
-    {"\\;", ""},
-    {"\\:", ""},
+    {"\\,", " "},
+    {"\\;", " "},
+    {"\\:", " "},
     {"\\>", ""},
     {"\\ ", " "},
     {"~", " "},
@@ -260,27 +268,6 @@ void drop_units(std::string& text) {
   }
 }
 
-// 1 1/2 -> 1\frac{1}{2}
-void join_mixed_number(std::string& text) {
-  std::size_t i = text.starts_with('-') ? 1 : 0;
-  const auto digits = [&] {
-    const std::size_t begin = i;
-    while (i < text.size() && digit(text[i])) ++i;
-    return std::string(text, begin, i - begin);
-  };
-  const std::size_t begin = i;
-  const std::string whole = digits();
-  const std::size_t gap = i;
-  while (i < text.size() && text[i] == ' ') ++i;
-  if (whole.empty() || i == gap) return;
-  const std::string above = digits();
-  if (above.empty() || i >= text.size() || text[i] != '/') return;
-  ++i;
-  const std::string below = digits();
-  if (below.empty() || i != text.size()) return;
-  text = text.substr(0, begin) + whole + "\\frac{" + above + "}{" + below + "}";
-}
-
 // 1,234,567 -> 1234567, outside brackets (in them a comma separates).
 void drop_thousands(std::string& text) {
   if (text.find_first_of("([{") != std::string::npos) return;
@@ -311,6 +298,22 @@ void drop_number_bases(std::string& text) {
     }
     text.erase(before, std::min(end, text.size()) - before);
     at = before > 0 ? before - 1 : 0;
+  }
+}
+
+// A value beside its rounding is the value: 2/3 \approx 0.67; x \approx 0.67 is an equation.
+void drop_rounding(std::string& text) {
+  for (const std::string_view sign : {"\\approx", "\\simeq", "\u2248"}) {
+    const std::size_t at = text.find(sign);
+    if (at == std::string::npos) continue;
+    const std::string_view left = text::trim_ascii(std::string_view(text).substr(0, at));
+    const bool name = !left.empty() && left.size() <= 8 && left != "e" && left != "\\pi" &&
+                      std::none_of(left.begin(), left.end(), digit) &&
+                      left.find('=') == std::string_view::npos;
+    if (name || left.empty())
+      text.replace(at, sign.size(), name ? "=" : "");
+    else
+      text.resize(at);
   }
 }
 
@@ -348,21 +351,13 @@ std::string normalise(std::string_view answer) {
   strip_ends(text);
   drop_units(text);
   strip_ends(text);
-  join_mixed_number(text);
   drop_number_bases(text);
   for (const std::string_view word : {" and ", " or ", ")or(", ")and("})
     replace_all(text, word, word.front() == ')' ? "),(" : ",");
   for (const std::string_view word : {"percentage", "percent", "pct"})
     if (text.ends_with(word)) text.replace(text.size() - word.size(), word.size(), "%");
   drop_thousands(text);
-  for (const std::string_view sign :
-       {"\\approx", "\\simeq", "\u2248"})  // a value beside its rounding
-    if (const std::size_t at = text.find(sign); at != std::string::npos) {
-      if (text.find('=') < at)
-        text.resize(at);
-      else
-        text.replace(at, sign.size(), "=");
-    }
+  drop_rounding(text);
   // Spaces stand for nothing now, except between a command and a letter.
   std::string compact;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -375,12 +370,22 @@ std::string normalise(std::string_view answer) {
     std::size_t word = compact.size();
     while (word > 0 && letter(compact[word - 1])) --word;
     const bool command = word < compact.size() && word > 0 && compact[word - 1] == '\\';
-    if (command && next < text.size() && letter(text[next])) compact += ' ';
+    const bool numbers = !compact.empty() && digit(compact.back()) && next < text.size() &&
+                         digit(text[next]);  // 12 000 is no number and no product
+    if (numbers || (command && next < text.size() && letter(text[next]))) compact += ' ';
     i = next - 1;
   }
   replace_all(compact, kRow, "\\\\");
   replace_all(compact, ",,", ",");
+  replace_all(compact, "\\}\\cup\\{", ",");  // of finite sets
   if (compact == "\\emptyset") compact = "\\{\\}";
+  constexpr std::string_view kAllBut = "(-\\infty,\\infty)\\setminus\\{";
+  if (compact.starts_with(kAllBut) && compact.ends_with("\\}") &&
+      compact.find(',', kAllBut.size()) == std::string::npos) {
+    const std::string point =
+        compact.substr(kAllBut.size(), compact.size() - kAllBut.size() - 2);
+    compact = std::string("(-\\infty,").append(point).append(")\\cup(").append(point).append(",\\infty)");
+  }
   return compact;
 }
 

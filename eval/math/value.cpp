@@ -69,7 +69,7 @@ Scalar combine(const Scalar& a, const Scalar& b, F&& f, Maybe exact) {
   for (int k = 0; k < kPoints; ++k) result.at[k] = f(a.at[k], b.at[k]);
   result.exact = exact;
   result.constant = a.constant && b.constant;
-  result.decimal = a.decimal || b.decimal;
+  result.percent = a.percent || b.percent;
   return result;
 }
 
@@ -82,6 +82,9 @@ bool same_plain(const Scalar& a, const Scalar& b, long double factor) {
   const bool rounded = a.decimal || b.decimal || factor != 1;
   if (a.exact && b.exact && factor == 1 && *a.exact == *b.exact) return true;
   if (a.exact && b.exact && !rounded) return false;
+  // A whole number has no places to round to: 100.0000001 is not 100.
+  const auto whole = [](const Scalar& s) { return s.exact && !s.decimal && s.exact->denominator == 1; };
+  if (factor == 1 && a.exact && b.exact && (whole(a) || whole(b))) return false;
   int compared = 0;
   for (int k = 0; k < kPoints; ++k) {
     const long double x = a.at[k] * factor, y = b.at[k];
@@ -119,7 +122,11 @@ Scalar number(Rational value) {
   return s;
 }
 
-Scalar negated(const Scalar& a) { return product(number({-1, 1}), a); }
+Scalar negated(const Scalar& a) {
+  Scalar result = product(number({-1, 1}), a);
+  result.decimal = a.decimal;
+  return result;
+}
 
 Scalar power(const Scalar& a, const Scalar& b) {
   Scalar result = combine(
@@ -180,10 +187,10 @@ Scalar applied(const Scalar& a, long double (*function)(long double)) {
 Scalar difference(const Scalar& a, const Scalar& b) { return sum(a, negated(b)); }
 
 bool same_value(const Scalar& a, const Scalar& b) {
-  if (same_plain(a, b, 1)) return true;
-  if (a.percent && !b.percent) return same_plain(a, b, 0.01L);
-  if (b.percent && !a.percent) return same_plain(b, a, 0.01L);
-  return false;
+  if (a.percent == b.percent) return same_plain(a, b, 1);
+  const auto whole = [](const Scalar& s) { return s.exact && s.exact->denominator == 1 && !s.decimal; };
+  if (whole(a) && whole(b) && *a.exact == *b.exact) return true;
+  return a.percent ? same_plain(a, b, 0.01L) : same_plain(b, a, 0.01L);
 }
 
 std::optional<long double> constant_ratio(const Scalar& a, const Scalar& b) {

@@ -7,6 +7,8 @@
 #include <optional>
 #include <string_view>
 
+#include "eval/math/expression.h"
+
 namespace vi::eval::math {
 
 inline constexpr int kPoints = 4;
@@ -20,7 +22,7 @@ struct Scalar {
   std::array<long double, kPoints> at{};  // NaN outside the domain
   std::optional<Rational> exact;
   bool constant = true;  // no variables
-  bool decimal = false;  // written with a decimal point: compared to six places
+  bool decimal = false;  // one number with a decimal point: compared to six places
   bool percent = false;  // ends in a percent sign, which is not applied to the value
 };
 
@@ -37,11 +39,13 @@ Scalar power(const Scalar& a, const Scalar& b);
 Scalar root(const Scalar& a, const Scalar& degree);
 Scalar applied(const Scalar& a, long double (*function)(long double));
 
-// nullopt if it is not one expression of the grammar (numbers, letters, + - * / ^ !, \frac, \sqrt,
-// \binom, elementary functions, implicit products, mixed numbers, |x|, brackets).
-std::optional<Scalar> evaluate(std::string_view expression);
+// nullopt if the text is not one expression of the grammar (expression.h) or has no value that can
+// be had in bounded time (factorials above 170).
+std::optional<Scalar> evaluate(std::string_view text);
+std::optional<Scalar> evaluate(const Expression& expression);
 
-// Equal as numbers or as functions. A percentage equals its number and its hundredth.
+// Equal as numbers or as functions. A percentage equals its hundredth and, where both are whole,
+// its number.
 bool same_value(const Scalar& a, const Scalar& b);
 
 // a = factor * b with one factor for all points; the factor, or nullopt.

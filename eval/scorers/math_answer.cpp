@@ -8,7 +8,7 @@ double math_answer(std::string_view prediction, std::span<const std::string> ans
   const std::optional<std::string> found = math::extract_answer(prediction);
   if (!found) return 0.0;
   return detail::best_of(
-      answers, [&](const std::string& answer) { return math::equal(*found, answer) ? 1.0 : 0.0; });
+      answers, [&](const std::string& answer) { return math::answers_equal(*found, answer) ? 1.0 : 0.0; });
 }
 
 }  // namespace vi::eval

@@ -12,6 +12,7 @@
 #include "core/decoder/decoder.h"
 #include "core/model/load.h"
 #include "eval/generate.h"
+#include "eval/math/checker.h"
 #include "eval/modes.h"
 #include "eval/needle.h"
 #include "eval/perplexity.h"
@@ -419,6 +420,11 @@ void evaluate_benchmark(StageContext& context, const TaskSpec& spec,
     context.progress.note("skipped: " + skipped.message);
   if (documents.documents.empty())
     fail<ContractError>("{}: no usable record in {}", spec.task, spec.dir);
+  const bool mathematical = task.metric == "math";
+  if (mathematical && !eval::math::use_installed_checker())
+    context.progress.note(
+        "vecinfer-math is missing beside this program (it needs libginac-dev when it is built): answers are "
+        "compared by numbers, without algebra; metrics.json says so");
   const auto predictions = answer_prompts(
       context, codec, documents.documents.size() * static_cast<std::size_t>(task.sampling.samples),
       [&](std::size_t i) {
@@ -462,7 +468,11 @@ void evaluate_benchmark(StageContext& context, const TaskSpec& spec,
                              {"max_new_tokens", new_tokens},
                              {"truncation", config::to_string(task.truncation)},
                              {"chat_template", task.chat_template},
-                             {"limit", spec.limit}};
+                             {"limit", spec.limit},
+                             {"sampling", config::to_json(task.sampling)}};
+  if (mathematical)
+    metrics["protocol"].update(Json{{"comparison", eval::math::comparison()},
+                                    {"stopped_pairs", eval::math::stopped_pairs()}});
 }
 
 }  // namespace

@@ -9,13 +9,25 @@ import json
 import sys
 
 EQUAL = r"""
+100\% | 1
+\pi \approx 3.14 | \pi
+2\begin{pmatrix}1\\2\end{pmatrix} | \begin{pmatrix}2\\4\end{pmatrix}
+\mathbb{R} | (-\infty,\infty)
+3:4 | \frac{3}{4}
+3 \over 4 | 0.75
+(-\infty,2)\cup(2,\infty) | x \neq 2
+x=3y | y=x/3
+\log 100 | 2
+[-\infty,2) | (-\infty,2)
+s_{5} | S_5
+\sin\frac{\pi}{6} | \frac12
+\lfloor 3.7 \rfloor | 3
 \frac{1}{2} | 0.5
 1/2 | \frac12
 \dfrac{3}{4} | 0.75
 \tfrac34 | 3/4
 -\frac{7}{3} | \frac{-7}{3}
 1\frac{1}{2} | \frac{3}{2}
-1 1/2 | 1.5
 0.333333 | \frac{1}{3}
 1,234,567 | 1234567
 12{,}345 | 12345
@@ -97,7 +109,6 @@ $7$ | 7
 32\text{nd}\text{ place} | 32
 6 - 5i | -5i+6
 \theta = \frac{\pi}{3} | \frac{\pi}{3}
-1,22 | 1.22
 −4 | -4
 ½ | 0.5
 123456789012345678901234567890 | 123456789012345678901234567890
@@ -114,7 +125,9 @@ First 3, then 5, so 15 in total. | 15
 \boxed{\frac{1}{\sqrt{\frac{2}{3}}}} | \sqrt{\frac{3}{2}}
 \boxed 9 | 9
 \fbox{x+1} | 1+x
-We try \boxed{1}, no. Final: \boxed{2} | 2
+We try \boxed{1}. This does not satisfy the second condition of the problem at all. Final: \boxed{2} | 2
+We try \boxed{1}, no. Final: $\boxed{2}$ | 2
+\boxed{3}, then we solve for y and get \boxed{4} | 3,4
 It cost \boxed{\$12.50} | 12.5
 The answer is Evelyn. | \text{Evelyn}
 7 = 11a + c | 11a + c
@@ -122,6 +135,14 @@ The answer is Evelyn. | \text{Evelyn}
 """
 
 DIFFERENT = r"""
+1 1/2 | 1.5
+12 000 | 12000
+\text{5 cm} | 5
+2x>6 | x>3
+2(x+1)=0 | x+1=0
+\begin{pmatrix}1\\2\end{pmatrix} | (1,2)
+12.5\% | 12.5
+3<x<5 | (3,5)
 \frac{1}{2} | \frac{1}{3}
 0.33 | \frac{1}{3}
 1234 | 1,235
@@ -154,6 +175,7 @@ even | odd
 123456789012345678901234567890 | 123456789012345678901234567891
 \boxed{32, 349} | 32349
 We try \boxed{2}, no. Final: \boxed{1} | 2
+\boxed{3}, then we solve for y and get \boxed{4} | 4
 The answer is 13. | 12
 I do not know. | 12
  | 12

@@ -62,7 +62,7 @@ TEST(MathAnswers, Extraction) {
   EXPECT_EQ(last_boxed("\\boxed{1} and $\\boxed{2}$"), "1,2");
   EXPECT_EQ(extract_answer("It costs $5, or $7.50."), "7.50");
   EXPECT_EQ(extract_answer("x is -3"), "-3");
-  EXPECT_EQ(extract_answer("a5b and 12%"), "12%");
+  EXPECT_EQ(extract_answer("a5b with 12%"), "12%");
   EXPECT_EQ(extract_answer("the ratio 3/4 holds"), "3/4");
 }
 
