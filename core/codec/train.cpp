@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/codec/book_finish.h"
 #include "core/common/error.h"
 #include "core/common/rng.h"
 #include "core/quant/kmeans.h"
@@ -77,6 +78,7 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
            part);
   VI_CHECK(shape.head_dim % code.dsub == 0, "dsub {} does not divide head_dim {}", code.dsub,
            shape.head_dim);
+  if (code.points == Points::normal) return normal_part(code, settings, progress);
   VI_CHECK(shape.n_tokens > 0, "no tokens to train on");
   const Counts c = counts(code, shape);
   const std::int64_t per_source =
@@ -118,12 +120,20 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
     std::vector<quant::KmeansProblem> problems;
     for (std::size_t i = 0; i < gathers.size(); ++i)
       problems.push_back({gathers[i].points, {}, code.dsub, code.ksub(), seeds[i]});
-    for (const quant::KmeansResult& book : quant::train_many(problems, kmeans, progress)) {
+    std::vector<quant::KmeansResult> books = quant::train_many(problems, kmeans, progress);
+    finish_books(code, problems, books);
+    std::vector<quant::KmeansResult> second;
+    if (code.stages > 1) second = train_second(code, problems, books, kmeans);
+    const auto add = [&](const quant::KmeansResult& book) {
       result.centroids.insert(result.centroids.end(), book.centroids.begin(), book.centroids.end());
       result.usage.insert(result.usage.end(), book.usage.begin(), book.usage.end());
       result.train_mse.push_back(book.train_mse);
       result.n_train.push_back(book.n_train);
       result.dead += book.dead;
+    };
+    for (std::size_t i = 0; i < books.size(); ++i) {
+      add(books[i]);
+      if (code.stages > 1) add(second[i]);
     }
   }
   return result;
@@ -138,6 +148,7 @@ CodebookSide join_parts(const std::vector<BookPart>& parts) {
   side.n_books = like.n_books;
   side.ksub = like.ksub;
   side.dsub = like.dsub;
+  side.n_stages = like.n_stages();
   for (const BookPart& part : parts) {
     VI_CHECK(part.centroids.size() == like.centroids.size() && part.n_groups == like.n_groups &&
                  part.n_books == like.n_books && part.ksub == like.ksub && part.dsub == like.dsub,

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/transform/head_transform.h"
@@ -17,6 +18,10 @@ inline constexpr double kStatisticFloor = 1e-4;
 // The statistic of each channel of rows [n_rows, head_dim], summed in f64 in row order.
 std::vector<double> channel_statistic(Statistic statistic, const float* rows, std::size_t n_rows,
                                       int head_dim);
+
+// Each channel's quantiles at outside / 2 and 1 - outside / 2, linear between order statistics.
+std::vector<std::pair<double, double>> channel_range(double outside, const float* rows,
+                                                     std::size_t n_rows, int head_dim);
 
 // rows [n_rows, head_dim]. `place` ("layer 3 head 1 key") begins the message of an Error: NaN or
 // infinite rows, no rows where a step measures, head_dim not a power of two with a Hadamard.

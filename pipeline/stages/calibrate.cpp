@@ -2,6 +2,7 @@
 #include "core/codec/codec_io.h"
 #include "core/transform/calibrate.h"
 #include "core/common/interrupt.h"
+#include "core/model/load.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"
@@ -14,6 +15,12 @@ std::vector<std::string> run_calibrate(StageContext& context) {
   set.n_layers = samples.n_layers;
   set.n_kv_heads = samples.n_kv_heads;
   set.head_dim = samples.head_dim;
+  if (context.fields.contains("key_tap")) {  // pre_rope
+    const model::ModelConfig& config = context.session.model().config;
+    if (config.rope.scaling == model::RopeScalingKind::dynamic)
+      fail<ConfigError>("tap pre_rope clashes with the model's dynamic RoPE scaling: its angles change with the length");
+    set.rope = model::rope_frequencies(config.rope, config.head_dim);
+  }
   context.progress.begin(context.session.current_label, samples.n_layers);
   for (int layer = 0; layer < samples.n_layers; ++layer) {
     check_interrupt();
@@ -22,7 +29,7 @@ std::vector<std::string> run_calibrate(StageContext& context) {
       for (const Json& json : context.fields.at(side)) specs.push_back(transform_spec_from_json(json));
       if (specs.empty()) continue;
       for (int head = 0; head < samples.n_kv_heads; ++head) {
-        const std::vector<float> rows = samples.rows(layer, side, head);
+        const std::vector<float> rows = samples.rows(layer, side, head, set.rope);
         auto fitted = transform::calibrate(specs, rows.data(), static_cast<std::size_t>(samples.n_tokens), samples.head_dim,
                                            fmt::format("layer {} head {} {}", layer, head, side));
         (side[0] == 'k' ? set.key : set.value).push_back(std::move(fitted));

@@ -77,11 +77,11 @@ TEST(CodecSpec, Refuses) {
   EXPECT_THAT(refused("value: {code: {kind: integer, bits: 9}}"), HasSubstr("1..8"));
   EXPECT_THAT(refused("key: {code: {kind: integer, axis: channel, bits: 3, group: 4}}"),
               HasSubstr("whole number"));
-  EXPECT_THAT(refused("key: {code: {kind: integer, group: 0}}"), HasSubstr("group must be"));
+  EXPECT_THAT(refused("key: {code: {kind: integer, axis: channel, group: 0}}"), HasSubstr("group must be"));
   EXPECT_THAT(refused("window: {recent: -1}"), HasSubstr("recent"));
   EXPECT_THAT(refused("window: {sinks: -1}"), HasSubstr("sinks"));
   EXPECT_THAT(refused("window: {recnt: 1}"), HasSubstr("did you mean 'recent'"));
-  EXPECT_THAT(refused("key: {tap: pre_rope}"), HasSubstr("post_rope"));
+  EXPECT_THAT(refused("key: {tap: mid_rope}"), HasSubstr("post_rope, pre_rope"));
   const std::string channel = "{code: {kind: integer, axis: channel, bits: 2, group: 32}}";
   EXPECT_THAT(refused("key: " + channel + "\nwindow: {recent: 48}"), HasSubstr("multiple of 32"));
   EXPECT_THAT(refused("key: " + channel + "\nwindow: {recent: 0}"), HasSubstr("multiple of 32"));
