@@ -136,6 +136,7 @@ void CodeSpec::check(const config::Mark& mark) const {
     if (stages < 1 || stages > 2) config_fail(mark, "stages must be 1 or 2, not {}", stages);
     if (!(sketch >= 0 && sketch <= 8)) config_fail(mark, "sketch must be 0..8, not {}", sketch);
     if (q_norm && dsub != 1) config_fail(mark, "q_norm clashes with dsub {}: it is of scalar levels", dsub);
+    if (inliers && dsub != 1) config_fail(mark, "inliers clashes with dsub {}: it is of scalar levels", dsub);
     if (q_norm && stages > 1) config_fail(mark, "q_norm clashes with stages {}", stages);
     if (points == Points::normal && stages > 1)
       config_fail(mark, "points normal clashes with stages {}: what is left is not normal", stages);

@@ -95,6 +95,7 @@ struct CodeSpec {
   Points points = Points::samples;
   Centroids centroids = Centroids::f16;
   bool q_norm = false;
+  bool inliers = false;
   Range range = Range::minimum;
   RoundTo rounding = RoundTo::even;
   double clip = 1;
@@ -115,6 +116,7 @@ struct CodeSpec {
     v("points", points, "vector: what codebooks are trained on: samples | normal (N(0, 1), universal)");
     v("centroids", centroids, "vector: what centroids are rounded to: f16 | e5m2");
     v("q_norm", q_norm, "vector, dsub 1: stretch the levels to the samples' mean and deviation");
+    v("inliers", inliers, "vector, dsub 1: train on the values inside [-1, 1] only");
     v("range", range, "integer: minimum | zero_point | symmetric | extreme");
     v("rounding", rounding, "integer: even (against the stored scale) | away (half away from zero)");
     v("clip", clip, "integer: minimum and maximum are multiplied by this first");

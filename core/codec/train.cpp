@@ -1,6 +1,7 @@
 #include "core/codec/train.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/codec/book_finish.h"
 #include "core/common/error.h"
@@ -116,6 +117,12 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
         for (int book = 0; book < c.books; ++book)
           gathers[(group - first) * c.books + book].add(
               rows, shape, code.dsub, code.scope == BookScope::shared ? -1 : book);
+      }
+    if (code.inliers)
+      for (Gather& gather : gathers) {
+        auto& x = gather.points;  // an outlier is kept apart and needs no level; nothing left: a level at 0
+        std::erase_if(x, [](float value) { return std::fabs(value) > 1.0f; });
+        if (x.empty()) x.push_back(0.0f);
       }
     std::vector<quant::KmeansProblem> problems;
     for (std::size_t i = 0; i < gathers.size(); ++i)
