@@ -92,7 +92,7 @@ BookPart normal_part(const CodeSpec& code, const TrainSettings& settings, Progre
     points.resize(static_cast<std::size_t>(n) * code.dsub);
     for (float& x : points) x = static_cast<float>(rng.normal());
     std::vector<KmeansProblem> problems{{points, {}, code.dsub, code.ksub(), settings.seed}};
-    std::vector<KmeansResult> books = quant::train_many(problems, {settings.iterations, 256, 0}, progress);
+    std::vector<KmeansResult> books = quant::train_many(problems, {settings.iterations, 256, 0, {}}, progress);
     finish_books(code, problems, books);
     book = std::move(books[0]);
   }
@@ -118,7 +118,8 @@ void finish_books(const CodeSpec& code, const std::vector<KmeansProblem>& proble
 std::vector<KmeansResult> train_second(const CodeSpec& code,
                                        const std::vector<KmeansProblem>& problems,
                                        const std::vector<KmeansResult>& first,
-                                       const quant::KmeansSettings& settings) {
+                                       const quant::KmeansSettings& settings,
+                                       const quant::TrainMany& train) {
   std::vector<std::vector<float>> rest;
   std::vector<KmeansProblem> second;
   for (std::size_t i = 0; i < problems.size(); ++i) {
@@ -135,7 +136,7 @@ std::vector<KmeansResult> train_second(const CodeSpec& code,
     second.back().seed = splitmix64(state);
   }
   SilentProgress silent;
-  std::vector<KmeansResult> books = quant::train_many(second, settings, silent);
+  std::vector<KmeansResult> books = train(second, settings, silent);
   finish_books(code, second, books);
   return books;
 }

@@ -21,6 +21,7 @@ void finish_books(const CodeSpec& code, const std::vector<quant::KmeansProblem>&
 std::vector<quant::KmeansResult> train_second(const CodeSpec& code,
                                               const std::vector<quant::KmeansProblem>& problems,
                                               const std::vector<quant::KmeansResult>& first,
-                                              const quant::KmeansSettings& settings);
+                                              const quant::KmeansSettings& settings,
+                                              const quant::TrainMany& train);
 
 }  // namespace vi::codec

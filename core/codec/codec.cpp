@@ -48,6 +48,8 @@ Step::Kind expected_step(TransformKind kind) {
       return Step::Kind::token_norm;
     case TransformKind::token_range:
       return Step::Kind::token_range;
+    case TransformKind::metric:
+      return Step::Kind::dense;
     case TransformKind::hadamard:
       break;
   }

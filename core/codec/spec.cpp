@@ -22,6 +22,11 @@ void check_side(const SideSpec& side, const char* name, int head_dim, const conf
     if (step.kind == TransformKind::hadamard && !power)
       config_fail(mark, "{}: hadamard needs a head_dim that is a power of two; the model's is {}",
                   name, head_dim);
+    if (step.kind == TransformKind::metric && head_dim % step.subspace != 0)
+      config_fail(mark, "{}: metric's subspace {} does not divide the model's head_dim {}", name,
+                  step.subspace, head_dim);
+    if (step.kind == TransformKind::metric && step.moment == transform::Moment::pairs && head_dim % 2 != 0)
+      config_fail(mark, "{}: moment pairs turns pairs of channels; the model's head_dim is {}", name, head_dim);
     if (step.kind != TransformKind::permute) continue;
     if (step.order == transform::ChannelOrder::bit_reversal && !power)
       config_fail(mark, "{}: bit_reversal needs a head_dim that is a power of two; the model's is {}",
@@ -67,6 +72,11 @@ void check_mix(const SideSpec& side, const char* name, const config::Mark& mark)
   }
   if (std::string_view(name) == "value" && side.tap == Tap::pre_rope)
     clash("tap pre_rope", "values, which no model rotates");
+  for (const TransformSpec& step : side.transforms)
+    if (step.kind == TransformKind::metric && side.tap == Tap::pre_rope &&
+        (step.moment == transform::Moment::plain || step.moment == transform::Moment::sensitive))
+      clash("tap pre_rope", fmt::format("metric's moment {}, which is of queries after RoPE (pairs is the same before it)",
+                                        config::to_string(step.moment)));
   if (!coded && (side.tap == Tap::pre_rope || side.outliers > 0 || side.balance.tokens > 0 ||
                  side.pool.tokens > 0 || tokens))
     clash("code none", "a choice that changes how tokens are coded (tap, outliers, balance, pool, token steps)");
@@ -188,6 +198,11 @@ int seal_tokens(const SideSpec& side) {
 }
 
 void CodecSpec::check(const config::Mark& mark) const {
+  for (const TransformSpec& step : value.transforms)
+    if (step.kind == TransformKind::metric &&
+        (step.moment == transform::Moment::sensitive || step.moment == transform::Moment::pairs))
+      config_fail(mark, "value: moment {} is of queries and so for keys only; expected plain or identity",
+                  config::to_string(step.moment));
   check_mix(key, "key", mark);
   check_mix(value, "value", mark);
   const auto side = [&](const char* name, const SideSpec& spec, Flush flush) {

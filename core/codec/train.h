@@ -11,6 +11,7 @@
 
 #include "core/codec/codec.h"
 #include "core/common/progress.h"
+#include "core/quant/kmeans.h"
 
 namespace vi::codec {
 
@@ -42,6 +43,13 @@ struct TrainShape {
 // Fills `rows` with the transformed samples [n_tokens, head_dim] of (layer, head); one caller.
 using RowSource = std::function<void(int layer, int head, std::vector<float>& rows)>;
 
+// Fills `weights` with what each token of (layer, head) counts for [n_tokens]; none: all alike.
+using WeightSource = std::function<void(int layer, int head, std::vector<float>& weights)>;
+
+// Adds a tenth of the mean to each, so that tokens no query of the calibration looked at still count; all
+// zero (a text shorter than the window): all 1.
+void temper(std::vector<float>& weights);
+
 // The codebooks of one layer, or of the model when all layers share.
 struct BookPart {
   int n_groups = 0, n_books = 0, ksub = 0, dsub = 0;
@@ -62,7 +70,8 @@ int part_problems(const CodeSpec& code, const TrainShape& shape);
 // One part; the same bytes whichever were made before. Progress advances by one a codebook.
 BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
                     const TrainSettings& settings, const RowSource& rows, int part,
-                    Progress& progress);
+                    Progress& progress, const WeightSource& weights = {},
+                    const quant::TrainMany& train = quant::train_many);
 // All parts in order -> what Codec takes.
 CodebookSide join_parts(const std::vector<BookPart>& parts);
 

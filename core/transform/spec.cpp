@@ -26,6 +26,8 @@ void TransformSpec::check(const config::Mark& mark) const {
     config_fail(mark, "renormalise clashes with a step that is not token_norm");
   if (kind == TransformKind::permute && (group < 1 || group > 256))
     config_fail(mark, "permute: group must be 1..256, not {}", group);
+  if (kind == TransformKind::metric && (subspace < 1 || subspace > 256))
+    config_fail(mark, "metric: subspace must be 1..256, not {}", subspace);
 }
 
 }  // namespace vi::transform

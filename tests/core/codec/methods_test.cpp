@@ -77,9 +77,13 @@ TEST(Methods, BitsAreThePapers) {
 class EveryMethod : public ::testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Presets, EveryMethod, ::testing::ValuesIn(method_names(kMethods)),
                          [](const auto& i) {
-                           std::string name = i.param;
-                           for (char& c : name)
-                             c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+                           std::string name;
+                           for (const char c : i.param) {
+                             if (c == '+')
+                               name += "_plus_";
+                             else
+                               name += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+                           }
                            return name;
                          });
 
@@ -193,7 +197,7 @@ TEST(Methods, EachDiffersFromEveryOther) {
   std::map<std::vector<float>, std::string> seen;
   for (const std::string& name : method_names(kMethods)) {
     const MethodSpec method = find_method(kMethods, name);
-    const testing_support::Fitted fitted = testing_support::fit_method(method, {5, 1, d, 320});
+    const testing_support::Fitted fitted = testing_support::fit_method(method, {5, 1, d, 1300, 1300});
     std::vector<float> out;
     for (const bool key : {true, false}) {
       const HeadCoder* coder = key ? fitted.codec->key(2, 0) : fitted.codec->value(2, 0);
