@@ -57,7 +57,7 @@ class Checker {
 
 std::int64_t Checker::whole(const std::string& object, const std::string& attr) const {
   const std::int64_t value = file_.attr_int(object, attr);
-  const bool any = attr == "seed", zero = attr == "dead_centroids" || attr == "iterations";
+  const bool any = attr == "seed", zero = attr == "dead_centroids" || attr == "iterations" || attr.ends_with("_floored");
   if (!any && value < (zero ? 0 : 1))
     broken(object + "@" + attr, "expected a {} number, found {}",
            zero ? "non-negative" : "positive", value);

@@ -83,6 +83,9 @@ void write_side(H5File& file, const std::string& group, const std::string& side,
     }
   }
   file.set_attr(root_of(group), side + "_steps", list);
+  std::int64_t floored = 0;
+  for (const HeadTransform& head : heads) floored += head.floored;
+  file.set_attr(root_of(group), side + "_floored", floored);
   const std::vector<std::string> suffixes = artifact::step_suffixes(names);
   const Shape vector{shape.n_layers, shape.n_kv_heads, shape.head_dim};
   const Shape matrix{shape.n_layers, shape.n_kv_heads, shape.head_dim, shape.head_dim};
@@ -113,6 +116,7 @@ std::vector<HeadTransform> read_side(const H5File& file, const std::string& grou
   std::vector<HeadTransform> heads(static_cast<std::size_t>(shape.n_layers) *
                                    static_cast<std::size_t>(shape.n_kv_heads));
   for (HeadTransform& head : heads) head.head_dim = shape.head_dim;
+  heads.front().floored = static_cast<int>(file.attr_int(root_of(group), side + "_floored"));  // the sum of all
   for (std::size_t i = 0; i < names.size(); ++i) {
     const Step::Kind kind = step_kind(names[i]);
     for (HeadTransform& head : heads) head.steps.emplace_back().kind = kind;

@@ -107,9 +107,11 @@ HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* ro
             values.push_back((high - low) / 2);
         else
           values = channel_statistic(spec.statistic, work.data(), n_rows, d);
-        for (const double value : values)
+        for (const double value : values) {
+          result.floored += value < kStatisticFloor;
           step.vector.push_back(
               static_cast<float>(std::pow(std::max(value, kStatisticFloor), spec.exponent)));
+        }
         break;
       }
       case TransformKind::rotation:
@@ -146,7 +148,9 @@ HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* ro
           if (pairs) m = pair_diagonal(m, d);
           m = moment_behind(result, m);
         }
-        step = metric_basis(spec, m, work.data(), n_rows, d, place).step;
+        MetricBasis basis = metric_basis(spec, m, work.data(), n_rows, d, place);
+        step = std::move(basis.step);
+        result.floored += basis.floored;
         break;
       }
     }

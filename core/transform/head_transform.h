@@ -24,6 +24,9 @@ struct Step {
 struct HeadTransform {
   int head_dim = 0;
   std::vector<Step> steps;  // empty: identity
+  // Of calibration: channels whose statistic was at its floor (dead or nearly so) and directions of a
+  // second moment raised to theirs (singular or nearly so).
+  int floored = 0;
 
   void forward(float* rows, std::size_t n_rows) const;   // x -> y,     rows [n_rows, head_dim]
   // y -> x. Error with per-token steps: what they took off is known to the coder only
