@@ -182,6 +182,67 @@ TEST_P(EveryMethod, ReadsAndRunsAtHeadDim128) {
   EXPECT_GE(codec.bits(1).codebook_bytes, book_bytes);
 }
 
+// A method on a model of 32 layers, head_dim 128, without data: its bits.
+BitCount bits_of(const MethodSpec& method) {
+  const int d = 128, layers = 32;
+  TransformSet transforms{layers, 1, d, {}, {}};
+  CodebookSet books;
+  const std::vector<float> rows = testing_support::sample_rows({1, 1, d, 8, 0}, 1, true);
+  const transform::MomentSource moment = [&](transform::Moment) { return testing_support::some_moment(d); };
+  for (const bool key : {true, false}) {
+    const SideSpec& side = key ? method.codec.key : method.codec.value;
+    if (!side.transforms.empty())
+      (key ? transforms.key : transforms.value)
+          .assign(layers, transform::calibrate(side.transforms, rows.data(), 8, d, "rows", moment));
+    const CodeSpec& code = side.code;
+    if (code.kind != CodeKind::vector) continue;
+    CodebookSide one{code.per == BookPer::model ? 1 : layers, 1,
+                     code.scope == BookScope::shared ? 1 : d / code.dsub, code.ksub(), code.dsub, {}};
+    one.n_stages = code.stages;
+    one.centroids.resize(static_cast<std::size_t>(one.n_layers) * one.n_books * one.n_stages * one.ksub * one.dsub);
+    (key ? books.key : books.value) = std::move(one);
+  }
+  if (method.codec.key.tap == Tap::pre_rope) transforms.rope = testing_support::rope_of(d);
+  return Codec(method.codec, layers, 1, d, std::move(transforms), std::move(books)).bits(32768);
+}
+
+// docs/methods.md holds what the presets say. Where it does not, the text that it should hold is written to
+// the file named in the message.
+TEST(Methods, TheirPageIsUpToDate) {
+  const auto cell = [](std::string text) {  // a bar would end the cell
+    for (std::size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2) text.insert(at, 1, '\\');
+    return text;
+  };
+  std::string table =
+      "| method | fidelity | K bits | V bits | total | what | source |\n|---|---|---|---|---|---|---|\n";
+  std::map<std::string, std::pair<std::string, std::string>> notes;  // key and text -> families
+  std::vector<std::string> order;
+  for (const std::string& name : method_names(kMethods)) {
+    const MethodSpec method = find_method(kMethods, name);
+    const BitCount b = bits_of(method);
+    table += fmt::format("| `{}` | {} | {:.3f} | {:.3f} | {:.3f} | {} | {} |\n", name,
+                         config::to_string(method.fidelity), b.key_payload + b.key_metadata,
+                         b.value_payload + b.value_metadata, b.total, cell(method.description), cell(method.source));
+    for (const auto& [key, text] : method.notes) {
+      auto& [methods, line] = notes[key + text];
+      if (methods.empty()) order.push_back(key + text);
+      methods += (methods.empty() ? "`" : ", `") + name + "`";
+      line = fmt::format("`{}`: {}", key, text);
+    }
+  }
+  std::string list;
+  for (const std::string& note : order) list += fmt::format("- {}: {}\n", notes[note].first, notes[note].second);
+  const fs::path page = fs::path(VI_SOURCE_DIR) / "docs/methods.md";
+  std::ifstream file(page);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const bool holds = text.find(table) != std::string::npos && text.find(list) != std::string::npos;
+  if (!holds) {
+    const fs::path wanted = fs::temp_directory_path() / "vi_methods_page.md";
+    std::ofstream(wanted) << table << "\n" << list;
+    FAIL() << "docs/methods.md lacks the tables of " << wanted;
+  }
+}
+
 // Every preset gives back something else than every other on the committed tensor (docs: what a preset
 // is for): fixtures/kv_tensor.f16, keys then values, [2, 320, 128] halves, written by make_kv_tensor.py.
 TEST(Methods, EachDiffersFromEveryOther) {
