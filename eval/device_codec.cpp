@@ -44,12 +44,17 @@ DeviceCodec::DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device d
       const int layer = static_cast<int>(i / heads), head = static_cast<int>(i % heads);
       return is_key ? codec_->key(layer, head) : codec_->value(layer, head);
     };
-    const codec::HeadCoder* first = coder(0);
+    const codec::HeadCoder* first = nullptr;
+    bool whole = true;  // no layer is exact
+    for (std::int64_t i = 0; i < layers * heads; ++i) {
+      if (!coder(i)) whole = false;
+      else if (!first) first = coder(i);
+    }
     if (!first) continue;
     side.coded = true;
     side.seal = first->seal_tokens();
     const codec::VectorView* view = first->vector_view();
-    if (!view) continue;
+    if (!view || !whole) continue;
     side.vector = true;
     side.layout = view->layout;
     side.dsub = view->dsub;
@@ -122,7 +127,8 @@ DeviceCodec::DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device d
 }
 
 at::Tensor DeviceCodec::reconstruct(int layer, bool key, const at::Tensor& rows,
-                                    std::int64_t from) const {
+                                    std::int64_t from, std::int64_t position,
+                                    const at::Tensor* keys) const {
   const DeviceSide& side = key ? key_ : value_;
   at::Tensor out = rows.to(at::kFloat).clone();
   const std::int64_t heads = rows.size(0), n = rows.size(1), d = rows.size(2);
@@ -130,12 +136,18 @@ at::Tensor DeviceCodec::reconstruct(int layer, bool key, const at::Tensor& rows,
            "a codec of another model's shape");
   if (!side.coded || from >= n) return out;
   if (!side.vector) {
-    at::Tensor host = out.to(at::kCPU).contiguous();
+    at::Tensor host = out.to(at::kCPU).contiguous(), host_keys;
+    if (keys) host_keys = keys->to(at::kCPU, at::kFloat).contiguous();
     for (std::int64_t h = 0; h < heads; ++h) {
-      float* at = host.data_ptr<float>() + (h * n + from) * d;
+      const std::int64_t offset = (h * n + from) * d;
+      float* at = host.data_ptr<float>() + offset;
       const codec::HeadCoder* coder =
           key ? codec_->key(layer, static_cast<int>(h)) : codec_->value(layer, static_cast<int>(h));
-      coder->reconstruct(at, static_cast<std::size_t>(n - from), at);
+      if (coder)
+        coder->reconstruct_at(at, static_cast<std::size_t>(n - from),
+                              {static_cast<std::size_t>(position + from),
+                               keys ? host_keys.const_data_ptr<float>() + offset : nullptr},
+                              at);
     }
     return host.to(out.device());
   }

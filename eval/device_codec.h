@@ -15,7 +15,7 @@ namespace vi::eval {
 // One side of all layers. Maps act on rows x [n, head_dim] of one head: y = x a + b, x = y inverse_a +
 // inverse_b, all [n_layers, n_kv_heads, head_dim, head_dim] or [n_layers, n_kv_heads, head_dim], f32.
 struct DeviceSide {
-  bool vector = false;  // a vector code; else the side is exact, or an integer code (CPU only)
+  bool vector = false;  // a vector code in every layer; else the side is exact, or coded on the CPU
   bool coded = false;
   int dsub = 0, code_bits = 0, seal = 1;
   bool shared = false;
@@ -41,8 +41,10 @@ class DeviceCodec {
   at::Device device() const { return device_; }
 
   // rows [n_kv_heads, n, head_dim] of `layer`: rows [from, n) as their coder gives them back, the rest
-  // as they are. f32. An integer code is reconstructed on the CPU.
-  at::Tensor reconstruct(int layer, bool key, const at::Tensor& rows, std::int64_t from) const;
+  // as they are. f32. What is no plain vector code is reconstructed on the CPU. Row 0 stands at
+  // `position`; keys: the same tokens' exact keys, for coders of values that want them.
+  at::Tensor reconstruct(int layer, bool key, const at::Tensor& rows, std::int64_t from,
+                         std::int64_t position = 0, const at::Tensor* keys = nullptr) const;
 
  private:
   std::shared_ptr<const codec::Codec> codec_;

@@ -42,7 +42,7 @@ at::Tensor mixed_attention(int layer, const at::Tensor& q, const at::Tensor& k, 
   const bool coded_v = codec && codec->value().coded && !value_end.empty();
   const at::Tensor exact_k = k.to(at::kFloat), exact_v = v.to(at::kFloat), queries = q.to(at::kFloat);
   const at::Tensor other_k = coded_k ? codec->reconstruct(layer, true, exact_k, sinks) : exact_k;
-  const at::Tensor other_v = coded_v ? codec->reconstruct(layer, false, exact_v, sinks) : exact_v;
+  const at::Tensor other_v = coded_v ? codec->reconstruct(layer, false, exact_v, sinks, 0, &exact_k) : exact_v;
   const bool mixed_k = coded_k && !covers_all(key_end, sinks);
   const bool mixed_v = coded_v && !covers_all(value_end, sinks);
   const at::Tensor k_end = mixed_k ? index_tensor(key_end, q.device()) : at::Tensor();

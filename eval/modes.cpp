@@ -34,15 +34,19 @@ struct Rows {
 using Coders = std::function<const codec::HeadCoder*(int head)>;
 
 // The rows [from, n) of each head as its coder gives them back; the rows before are left as they
-// are.
-at::Tensor reconstruct(const at::Tensor& rows, std::int64_t from, const Coders& coder_of) {
+// are. keys: the same tokens' keys, for coders of values that want them.
+at::Tensor reconstruct(const at::Tensor& rows, const at::Tensor& keys, std::int64_t from,
+                       const Coders& coder_of) {
   at::Tensor out = rows.clone();
   const std::int64_t heads = rows.size(0), n = rows.size(1), d = rows.size(2);
   if (from >= n) return out;
-  const std::int64_t seal = coder_of(0)->seal_tokens();
-  const std::int64_t step = (kReconstructRows + seal - 1) / seal * seal;
+  const codec::HeadCoder* like = coder_of(0);
+  const std::int64_t seal = like->seal_tokens();
+  const std::int64_t step =
+      like->sequential() ? n - from : (kReconstructRows + seal - 1) / seal * seal;
   const std::int64_t blocks = (n - from + step - 1) / step;
   const float* source = rows.const_data_ptr<float>();
+  const float* key_rows = like->wants_keys() ? keys.const_data_ptr<float>() : nullptr;
   float* target = out.data_ptr<float>();
   std::exception_ptr error;
 #pragma omp parallel for schedule(dynamic)
@@ -51,8 +55,9 @@ at::Tensor reconstruct(const at::Tensor& rows, std::int64_t from, const Coders& 
       const std::int64_t head = task / blocks, first = from + task % blocks * step;
       const std::int64_t at = (head * n + first) * d;
       coder_of(static_cast<int>(head))
-          ->reconstruct(source + at, static_cast<std::size_t>(std::min(step, n - first)),
-                        target + at);
+          ->reconstruct_at(source + at, static_cast<std::size_t>(std::min(step, n - first)),
+                           {static_cast<std::size_t>(first), key_rows ? key_rows + at : nullptr},
+                           target + at);
     } catch (...) {
 #pragma omp critical(vi_eval_reconstruct)
       if (!error) error = std::current_exception();
@@ -81,12 +86,12 @@ at::Tensor attend_prompt(int layer, const Rows& rows, const codec::Codec* codec,
                  layer < codec->n_layers(),
              "a codec of another model's shape");
     if (codec->key(layer, 0) && !key_end.empty()) {
-      keys = reconstruct(rows.k, sinks, [&](int head) { return codec->key(layer, head); });
+      keys = reconstruct(rows.k, rows.k, sinks, [&](int head) { return codec->key(layer, head); });
       in.coded_k = keys.const_data_ptr<float>();
       in.range.key_end = key_end;
     }
     if (codec->value(layer, 0) && !value_end.empty()) {
-      values = reconstruct(rows.v, sinks, [&](int head) { return codec->value(layer, head); });
+      values = reconstruct(rows.v, rows.k, sinks, [&](int head) { return codec->value(layer, head); });
       in.coded_v = values.const_data_ptr<float>();
       in.range.value_end = value_end;
     }

@@ -125,7 +125,12 @@ class ReconstructingModel final : public StepModel, private model::AttentionHook
     const std::int64_t now = codec::coded_tokens(window, key, len, side.seal);
     if (now == coded) return;
     at::Tensor part = rows.narrow(1, window.sinks + coded, now - coded);
-    part.copy_(codec_->reconstruct(index, key, part, 0));
+    const codec::HeadCoder* coder =
+        key ? codec_->codec().key(index, 0) : codec_->codec().value(index, 0);
+    if (coder && (coder->sequential() || coder->wants_keys()))
+      fail("{} whose codes depend on other tokens (pool, merge) need --device cpu",
+           key ? "keys" : "values");
+    part.copy_(codec_->reconstruct(index, key, part, 0, window.sinks + coded));
     coded = now;
   }
 

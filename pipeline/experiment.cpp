@@ -181,7 +181,7 @@ Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, co
   if (plan.methods.empty()) config_fail(root.mark, "'methods' is missing or empty");
   const bool calibrated = std::any_of(plan.methods.begin(), plan.methods.end(), [](const Method& m) {
     return m.codec.key.code.kind == codec::CodeKind::vector || m.codec.value.code.kind == codec::CodeKind::vector ||
-           !m.codec.key.transforms.empty() || !m.codec.value.transforms.empty();
+           m.codec.key.tap == codec::Tap::pre_rope || !m.codec.key.transforms.empty() || !m.codec.value.transforms.empty();
   });
   if (calibrated && experiment.calibration.files.empty())
     config_fail(root.mark, "'calibration: files' is missing, and a method of this experiment needs calibration");

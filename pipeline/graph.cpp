@@ -45,7 +45,7 @@ class Builder {
   static bool vector_coded(const codec::SideSpec& side) { return side.code.kind == CodeKind::vector; }
   static bool calibrated(const Method& method) {
     return vector_coded(method.codec.key) || vector_coded(method.codec.value) ||
-           !method.codec.key.transforms.empty() || !method.codec.value.transforms.empty();
+           method.codec.key.tap == codec::Tap::pre_rope || !method.codec.key.transforms.empty() || !method.codec.value.transforms.empty();
   }
 
   int add(Node node) {
@@ -107,6 +107,7 @@ class Builder {
       calibrate.version = kCalibrateVersion;
       calibrate.fields = Json{{"key", config::to_json(codec.key.transforms)},
                               {"value", config::to_json(codec.value.transforms)}};
+      if (codec.key.tap == codec::Tap::pre_rope) calibrate.fields["key_tap"] = "pre_rope";
       calibrate.inputs = {{"kv_samples", graph_.dump}};
       if (has_metric(codec.key) || has_metric(codec.value)) calibrate.inputs.emplace_back("kv_statistics", statistics(method));
       calibrate.code = run_calibrate;
@@ -134,7 +135,7 @@ class Builder {
       books.fields = Json{{"side", name}, {"code", config::to_json(side->code)},
                           {"settings", config::to_json(method.codebook)}, {"simd", session_.simd()}};
       // An untransformed side is read from the samples themselves, so all methods share it.
-      if (side->transforms.empty())
+      if (side->transforms.empty() && side->tap == codec::Tap::post_rope)
         books.inputs = {{"kv_samples", graph_.dump}};
       else
         books.inputs = {{"kv_transformed", nodes.transform}};

@@ -57,7 +57,7 @@ class Checker {
 
 std::int64_t Checker::whole(const std::string& object, const std::string& attr) const {
   const std::int64_t value = file_.attr_int(object, attr);
-  const bool any = attr == "seed", zero = attr == "dead_centroids" || attr == "iterations";
+  const bool any = attr == "seed", zero = attr == "dead_centroids" || attr == "iterations" || attr.ends_with("_floored");
   if (!any && value < (zero ? 0 : 1))
     broken(object + "@" + attr, "expected a {} number, found {}",
            zero ? "non-negative" : "positive", value);
@@ -237,7 +237,11 @@ void Checker::check_side(const std::string& side) {
   if (d % dsub != 0)
     broken(place + "@dsub", "expected a divisor of head_dim {}, found {}", d, dsub);
   bind(side + ".ksub", std::int64_t{1} << bits, place + "@bits");
-  bind(side + ".n_stages", 1, place);
+  if (const std::string path = place + "/centroids"; file_.exists(path)) {
+    const Shape shape = file_.info(path).shape;
+    if (shape.size() == 6 && shape[3] > 2)
+      broken(path, "expected 1 or 2 stages, found {}", shape[3]);
+  }
   const std::string scope = file_.attr_text(place, "scope"), per = file_.attr_text(place, "per");
   if (scope != "shared" && scope != "subspace")
     broken(place + "@scope", "expected shared or subspace, found '{}'", scope);
@@ -314,8 +318,10 @@ std::vector<std::string> split_steps(std::string_view list, std::string_view pla
   while (!list.empty()) {
     const std::size_t comma = list.find(',');
     const std::string step(list.substr(0, comma));
-    if (step != "center" && step != "smooth" && step != "hadamard" && step != "basis")
-      fail<ContractError>("{}: expected center, smooth, hadamard or basis, found '{}'", place,
+    constexpr std::string_view kSteps[] = {"center",  "smooth",     "hadamard",   "basis",
+                                           "permute", "token_norm", "token_range"};
+    if (std::find(std::begin(kSteps), std::end(kSteps), step) == std::end(kSteps))
+      fail<ContractError>("{}: expected center, smooth, hadamard, basis, permute, token_norm or token_range, found '{}'", place,
                           step);
     steps.push_back(step);
     if (steps.size() > 64) fail<ContractError>("{}: expected at most 64 steps", place);

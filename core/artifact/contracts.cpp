@@ -47,12 +47,27 @@ constexpr A kTransformAttrs[] = {
     {"/", "n_layers", kWhole, true, "layers"},
     {"/", "n_kv_heads", kWhole, true, "key and value heads"},
     {"/", "head_dim", kWhole, true, "channels of a head"},
-    {"/", "key_steps", kText, true, "comma list of center, smooth, hadamard, basis"},
+    {"/", "key_steps", kText, true, "comma list of center, smooth, hadamard, basis, permute, token_norm, token_range"},
     {"/", "value_steps", kText, true, "the same for values"},
+    {"/", "key_floored", kWhole, true, "dead channels and singular directions, of all heads"},
+    {"/", "value_floored", kWhole, true, "the same for values"},
 };
 
 constexpr D kTransformData[] = {
     {"/{side}/center{n}", DType::f32, {"n_layers", "n_kv_heads", "head_dim"}, true, true, "mean"},
+    {"/{side}/permute{n}",
+     DType::f32,
+     {"n_layers", "n_kv_heads", "head_dim"},
+     true,
+     true,
+     "channel that comes to each place"},
+    {"/{side}/token_range{n}",
+     DType::f32,
+     {"n_layers", "n_kv_heads", "n_numbers"},
+     true,
+     true,
+     "values of a token outside its range"},
+    {"/rope_frequencies", DType::f64, {"n_frequencies"}, false, true, "radians a token, of each pair"},
     {"/{side}/smooth{n}",
      DType::f32,
      {"n_layers", "n_kv_heads", "head_dim"},
@@ -179,9 +194,9 @@ constexpr D kStatisticsData[] = {
 
 constexpr FileRule kRules[] = {
     {FileKind::kv_samples, "kv_samples", 1, kSampleAttrs, kSampleData},
-    {FileKind::transform, "transform", 1, kTransformAttrs, kTransformData},
+    {FileKind::transform, "transform", 2, kTransformAttrs, kTransformData},
     {FileKind::kv_transformed, "kv_transformed", 1, kTransformedAttrs, kTransformedData},
-    {FileKind::codebook, "codebook", 1, kCodebookAttrs, kCodebookData},
+    {FileKind::codebook, "codebook", 2, kCodebookAttrs, kCodebookData},
     {FileKind::codec, "codec", 1, kCodecAttrs, {}},
     {FileKind::kv_statistics, "kv_statistics", 1, kStatisticsAttrs, kStatisticsData},
 };

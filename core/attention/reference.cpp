@@ -42,6 +42,14 @@ void undo(const transform::HeadTransform& transform, double* row) {
         }
         break;
       }
+      case Step::Kind::permute: {
+        const std::vector<double> y(row, row + d);
+        for (int i = 0; i < d; ++i) row[static_cast<int>(step->vector[i])] = y[i];
+        break;
+      }
+      case Step::Kind::token_norm:
+      case Step::Kind::token_range:
+        fail("a vector view holds no per-token step");
     }
   }
 }

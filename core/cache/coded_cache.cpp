@@ -59,7 +59,8 @@ void CodedCache::append(int layer, const float* k, const float* v, std::int64_t 
 #pragma omp parallel for schedule(dynamic) if (coded >= kParallelTokens)
   for (int i = 0; i < n_sides; ++i) {
     try {
-      sides[i].append((i % 2 == 0 ? k : v) + i / 2 * head_stride, static_cast<std::size_t>(n));
+      sides[i].append((i % 2 == 0 ? k : v) + i / 2 * head_stride, static_cast<std::size_t>(n),
+                      i % 2 == 0 ? nullptr : k + i / 2 * head_stride);
     } catch (...) {
 #pragma omp critical(vi_cache_failure)
       if (!failure) failure = std::current_exception();

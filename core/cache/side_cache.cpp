@@ -50,7 +50,8 @@ SideCache::SideCache(const quant::HeadCoder* coder, int head_dim, int n_sinks, i
       n_sinks_(n_sinks),
       recent_(recent),
       flush_(flush),
-      window_(head_dim) {
+      window_(head_dim),
+      keys_(head_dim) {
   VI_CHECK(coder == nullptr || coder->head_dim() == head_dim,
            "coder of head_dim {} in a cache of {}", coder->head_dim(), head_dim);
 }
@@ -62,23 +63,32 @@ std::size_t SideCache::would_code(std::size_t n) const {
   return static_cast<std::size_t>(coded) - n_coded_;
 }
 
-void SideCache::encode(const float* rows, std::size_t n) {
+void SideCache::encode(const float* rows, const float* keys, std::size_t n) {
   if (n == 0) return;
   const std::size_t bytes = coder_->stream_bytes(n_coded_ + n);
   if (bytes > stream_.capacity())
     stream_.reserve(bytes + bytes / 4);  // amortised, a quarter to spare
   stream_.resize(bytes);
-  coder_->encode(rows, n, n_coded_, stream_.data());
+  if (coder_->wants_keys())
+    coder_->encode_with_keys(rows, keys, n, n_coded_, stream_.data());
+  else
+    coder_->encode(rows, n, n_coded_, stream_.data());
   n_coded_ += n;
 }
 
-void SideCache::append(const float* rows, std::size_t n) {
+void SideCache::append(const float* rows, std::size_t n, const float* keys) {
   std::size_t moved = would_code(n);
+  const bool keyed = coder_ != nullptr && coder_->wants_keys();
+  VI_CHECK(!keyed || keys != nullptr || n == 0, "values were not given their keys");
   len_ += n;
+  const auto step = [&](std::size_t by) {
+    rows += by * d_;
+    if (keyed) keys += by * d_;
+    n -= by;
+  };
   const std::size_t sinks = std::min(n, n_sinks_ - sinks_.size() / d_);
   sinks_.insert(sinks_.end(), rows, rows + sinks * d_);
-  rows += sinks * d_;
-  n -= sinks;
+  step(sinks);
   if (moved > 0) {
     // First what waits in the window, filled up to whole groups, then straight from the caller's
     // rows.
@@ -87,17 +97,18 @@ void SideCache::append(const float* rows, std::size_t n) {
     std::size_t waiting = std::min(moved, window_.size());
     const std::size_t fill = (seal - waiting % seal) % seal;
     window_.push(rows, fill);
-    rows += fill * d_;
-    n -= fill;
+    if (keyed) keys_.push(keys, fill);
+    step(fill);
     waiting += fill;
-    encode(window_.rows(), waiting);
+    encode(window_.rows(), keys_.rows(), waiting);
     window_.drop(waiting);
+    if (keyed) keys_.drop(waiting);
     moved -= waiting;
-    encode(rows, moved);
-    rows += moved * d_;
-    n -= moved;
+    encode(rows, keys, moved);
+    step(moved);
   }
   window_.push(rows, n);
+  if (keyed) keys_.push(keys, n);
 }
 
 attention::SideView SideCache::view() const {
@@ -110,7 +121,7 @@ std::size_t SideCache::window_bytes() const {
 }
 std::size_t SideCache::allocated_bytes() const {
   return sizeof *this + sinks_.capacity() * sizeof(float) + stream_.capacity() +
-         window_.allocated_bytes();
+         window_.allocated_bytes() + keys_.allocated_bytes();
 }
 
 }  // namespace vi::cache

@@ -36,7 +36,8 @@ class SideCache {
             codec::Flush flush);
   // How many tokens an append of n codes.
   std::size_t would_code(std::size_t n) const;
-  void append(const float* rows, std::size_t n);
+  // keys: the same tokens' keys, for a coder that wants them (then kept beside the window until coded).
+  void append(const float* rows, std::size_t n, const float* keys = nullptr);
   attention::SideView view() const;
   std::size_t len() const { return len_; }
   std::size_t payload_bytes() const;
@@ -44,7 +45,7 @@ class SideCache {
   std::size_t allocated_bytes() const;
 
  private:
-  void encode(const float* rows, std::size_t n);
+  void encode(const float* rows, const float* keys, std::size_t n);
   const quant::HeadCoder* coder_;
   int d_, n_sinks_, recent_;
   codec::Flush flush_;
@@ -52,6 +53,7 @@ class SideCache {
   std::vector<float> sinks_;
   std::vector<std::uint8_t> stream_;
   Window window_;
+  Window keys_;  // of the window's tokens; empty unless the coder wants them
 };
 
 }  // namespace vi::cache

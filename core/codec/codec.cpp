@@ -3,9 +3,9 @@
 #include <cmath>
 #include <map>
 
+#include "core/codec/coder.h"
 #include "core/codec/window.h"
 #include "core/common/error.h"
-#include "core/quant/integer_code.h"
 #include "core/quant/vector_code.h"
 
 namespace vi::codec {
@@ -24,6 +24,12 @@ std::string_view step_name(Step::Kind kind) {
       return "hadamard";
     case Step::Kind::dense:
       return "dense";
+    case Step::Kind::permute:
+      return "permute";
+    case Step::Kind::token_norm:
+      return "token_norm";
+    case Step::Kind::token_range:
+      return "token_range";
   }
   return "?";
 }
@@ -34,6 +40,14 @@ Step::Kind expected_step(TransformKind kind) {
       return Step::Kind::center;
     case TransformKind::smooth:
       return Step::Kind::scale;
+    case TransformKind::rotation:
+      return Step::Kind::dense;
+    case TransformKind::permute:
+      return Step::Kind::permute;
+    case TransformKind::token_norm:
+      return Step::Kind::token_norm;
+    case TransformKind::token_range:
+      return Step::Kind::token_range;
     case TransformKind::metric:
       return Step::Kind::dense;
     case TransformKind::hadamard:
@@ -63,14 +77,29 @@ void check_transforms(const std::vector<HeadTransform>& transforms, const SideSp
       if (step.kind != kind)
         fail<ContractError>("{}: expected step {} to be {}, found {}", place, s, step_name(kind),
                             step_name(step.kind));
-      if (step.kind == Step::Kind::hadamard) continue;
-      const bool dense = step.kind == Step::Kind::dense;
-      const std::vector<float>& values = dense ? step.matrix : step.vector;
-      const std::size_t size = static_cast<std::size_t>(d) * (dense ? d : 1);
-      if (values.size() != size || (dense && step.inverse.size() != size))
-        fail<ContractError>("{}: expected {} values in step {}, found {}", place, size, s,
-                            values.size());
-      for (const float value : values)
+      if (step.kind == Step::Kind::hadamard || step.kind == Step::Kind::token_norm) continue;
+      if (step.kind == Step::Kind::dense) {
+        const std::size_t size = static_cast<std::size_t>(d) * d;
+        if (step.matrix.size() != size || step.inverse.size() != size)
+          fail<ContractError>("{}: expected [{}, {}] matrices in step {}", place, d, d, s);
+        for (const auto* matrix : {&step.matrix, &step.inverse})
+          for (const float value : *matrix)
+            if (!std::isfinite(value)) fail<ContractError>("{}: step {} (dense) holds {}", place, s, value);
+        continue;
+      }
+      const std::size_t expected = step.kind == Step::Kind::token_range ? 1 : d;
+      if (step.vector.size() != expected)
+        fail<ContractError>("{}: expected {} values in step {}, found {}", place, expected, s,
+                            step.vector.size());
+      if (step.kind == Step::Kind::permute) {
+        std::vector<char> seen(d, 0);
+        for (const float value : step.vector) {
+          const bool channel = value >= 0 && value < d && value == std::floor(value);
+          if (!channel || seen[static_cast<int>(value)]++)
+            fail<ContractError>("{}: step {} is no order of {} channels", place, s, d);
+        }
+      }
+      for (const float value : step.vector)
         if (!std::isfinite(value) || (step.kind == Step::Kind::scale && value <= 0))
           fail<ContractError>("{}: step {} ({}) holds {}", place, s, step_name(step.kind), value);
     }
@@ -83,37 +112,53 @@ void check_books(const CodebookSide& books, const CodeSpec& code, const char* na
   const int layers = code.per == BookPer::model ? 1 : n_layers;
   const int groups = code.per == BookPer::head ? n_kv_heads : 1;
   const int n_books = code.scope == BookScope::shared ? 1 : d / code.dsub;
-  const std::size_t size =
-      static_cast<std::size_t>(layers) * groups * n_books * code.ksub() * code.dsub;
-  if (books.n_layers != layers || books.n_groups != groups || books.n_books != n_books ||
+  const std::size_t size = static_cast<std::size_t>(layers) * groups * n_books * code.stages *
+                           code.ksub() * code.dsub;
+  if (books.n_stages != code.stages || books.n_layers != layers || books.n_groups != groups || books.n_books != n_books ||
       books.ksub != code.ksub() || books.dsub != code.dsub || books.centroids.size() != size)
     fail<ContractError>(
-        "{} codebooks: expected [{}, {}, {}, 1, {}, {}], found [{}, {}, {}, 1, {}, {}] with {} "
+        "{} codebooks: expected [{}, {}, {}, {}, {}, {}], found [{}, {}, {}, {}, {}, {}] with {} "
         "values",
-        name, layers, groups, n_books, code.ksub(), code.dsub, books.n_layers, books.n_groups,
-        books.n_books, books.ksub, books.dsub, books.centroids.size());
+        name, layers, groups, n_books, code.stages, code.ksub(), code.dsub, books.n_layers,
+        books.n_groups, books.n_books, books.n_stages, books.ksub, books.dsub,
+        books.centroids.size());
 }
 
-std::vector<std::unique_ptr<HeadCoder>> make_coders(const CodeSpec& code, int n_layers,
+// The codebooks of one stage: [n_books, ksub, dsub] out of [n_books, n_stages, ksub, dsub].
+std::shared_ptr<const quant::VectorBooks> stage_books(const CodeSpec& code, const CodebookSide& books,
+                                                      const float* centroids, int stage) {
+  if (books.n_stages == 1) return quant::make_books(code.dsub, code.bits, books.n_books, centroids);
+  const std::size_t size = static_cast<std::size_t>(books.ksub) * books.dsub;
+  std::vector<float> one;
+  for (int m = 0; m < books.n_books; ++m) {
+    const float* from = centroids + (static_cast<std::size_t>(m) * books.n_stages + stage) * size;
+    one.insert(one.end(), from, from + size);
+  }
+  return quant::make_books(code.dsub, code.bits, books.n_books, one.data());
+}
+
+std::vector<std::unique_ptr<HeadCoder>> make_coders(const CodecSpec& spec, bool key, int n_layers,
                                                     int n_kv_heads, int d,
                                                     const std::vector<HeadTransform>& transforms,
-                                                    const CodebookSide& books) {
+                                                    const CodebookSide& books,
+                                                    const std::vector<double>& rope) {
+  const SideSpec& side = key ? spec.key : spec.value;
   std::vector<std::unique_ptr<HeadCoder>> coders(static_cast<std::size_t>(n_layers) * n_kv_heads);
-  std::map<const float*, std::shared_ptr<const quant::VectorBooks>>
+  std::map<const float*, std::vector<std::shared_ptr<const quant::VectorBooks>>>
       made;  // one a codebook, however shared
   for (std::size_t i = 0; i < coders.size(); ++i) {
-    const HeadTransform* transform = transforms.empty() ? nullptr : &transforms[i];
-    if (code.kind == CodeKind::integer) {
-      const auto axis =
-          code.axis == Axis::channel ? quant::GroupAxis::channel : quant::GroupAxis::token;
-      coders[i] = std::make_unique<quant::IntegerCode>(d, transform, axis, code.bits, code.group);
-    } else if (code.kind == CodeKind::vector) {
-      const float* centroids =
-          books.at(static_cast<int>(i) / n_kv_heads, static_cast<int>(i) % n_kv_heads);
-      auto& shared = made[centroids];
-      if (!shared) shared = quant::make_books(code.dsub, code.bits, books.n_books, centroids);
-      coders[i] = std::make_unique<quant::VectorCode>(d, transform, shared);
+    const int layer = static_cast<int>(i) / n_kv_heads, head = static_cast<int>(i) % n_kv_heads;
+    if (spec.exact_layers.holds(layer, n_layers)) continue;
+    std::vector<std::shared_ptr<const quant::VectorBooks>> stages;
+    if (side.code.kind == CodeKind::vector) {
+      auto& shared = made[books.at(layer, head)];
+      if (shared.empty())
+        for (int stage = 0; stage < side.code.stages; ++stage)
+          shared.push_back(stage_books(side.code, books, books.at(layer, head), stage));
+      stages = shared;
     }
+    coders[i] = make_coder(side, {key, layer, d, spec.window.sinks},
+                           transforms.empty() ? nullptr : &transforms[i], stages, rope);
   }
   return coders;
 }
@@ -130,7 +175,7 @@ std::int64_t transform_bytes(const std::vector<HeadTransform>& transforms) {
 
 const float* CodebookSide::at(int layer, int head) const {
   const std::size_t l = n_layers == 1 ? 0 : layer, g = n_groups == 1 ? 0 : head;
-  return centroids.data() + (l * n_groups + g) * n_books * ksub * dsub;
+  return centroids.data() + (l * n_groups + g) * n_books * n_stages * ksub * dsub;
 }
 
 Codec::Codec(CodecSpec spec, int n_layers, int n_kv_heads, int head_dim, TransformSet transforms,
@@ -148,10 +193,14 @@ Codec::Codec(CodecSpec spec, int n_layers, int n_kv_heads, int head_dim, Transfo
   check_transforms(transforms_.value, spec_.value, "value", n_layers, n_kv_heads, head_dim);
   check_books(codebooks_.key, spec_.key.code, "key", n_layers, n_kv_heads, head_dim);
   check_books(codebooks_.value, spec_.value.code, "value", n_layers, n_kv_heads, head_dim);
-  key_ =
-      make_coders(spec_.key.code, n_layers, n_kv_heads, head_dim, transforms_.key, codebooks_.key);
-  value_ = make_coders(spec_.value.code, n_layers, n_kv_heads, head_dim, transforms_.value,
-                       codebooks_.value);
+  for (const auto& [name, side] : {std::pair("key", &spec_.key), std::pair("value", &spec_.value)})
+    if (side->tap == Tap::pre_rope && transforms_.rope.size() != static_cast<std::size_t>(head_dim) / 2)
+      fail<ContractError>("{} transforms: tap pre_rope needs {} RoPE frequencies, found {}", name,
+                          head_dim / 2, transforms_.rope.size());
+  key_ = make_coders(spec_, true, n_layers, n_kv_heads, head_dim, transforms_.key, codebooks_.key,
+                     transforms_.rope);
+  value_ = make_coders(spec_, false, n_layers, n_kv_heads, head_dim, transforms_.value,
+                       codebooks_.value, transforms_.rope);
 }
 
 const HeadCoder* Codec::key(int layer, int head) const {
@@ -166,16 +215,25 @@ BitCount Codec::bits(std::int64_t tokens) const {
   BitCount count;
   count.tokens = tokens;
   const auto side = [&](const HeadCoder* coder, bool key, double& payload, double& metadata) {
-    payload = coder ? coder->payload_bits() : 16.0;
-    metadata = coder ? coder->metadata_bits() : 0.0;
-    if (!coder) return;
+    const double share = 1.0 / n_layers_;
+    if (!coder) {
+      payload += 16.0 * share;
+      return;
+    }
     const double coded =
         static_cast<double>(coded_tokens(spec_.window, key, tokens, coder->seal_tokens()));
     const double exact = 1.0 - coded / static_cast<double>(tokens);
-    count.window += 0.5 * exact * (16.0 - payload - metadata);
+    const double p = coder->payload_bits();
+    double m = coder->metadata_bits();
+    if (coded > 0) m += 8.0 * static_cast<double>(coder->fixed_bytes()) / (coded * head_dim_);
+    payload += p * share;
+    metadata += m * share;
+    count.window += 0.5 * exact * (16.0 - p - m) * share;
   };
-  side(key(0, 0), true, count.key_payload, count.key_metadata);
-  side(value(0, 0), false, count.value_payload, count.value_metadata);
+  for (int layer = 0; layer < n_layers_; ++layer) {
+    side(key(layer, 0), true, count.key_payload, count.key_metadata);
+    side(value(layer, 0), false, count.value_payload, count.value_metadata);
+  }
   count.total =
       0.5 * (count.key_payload + count.value_payload + count.key_metadata + count.value_metadata) +
       count.window;

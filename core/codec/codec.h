@@ -16,13 +16,15 @@ namespace vi::codec {
 struct TransformSet {
   int n_layers = 0, n_kv_heads = 0, head_dim = 0;
   std::vector<transform::HeadTransform> key, value;
+  std::vector<double> rope = {};  // [head_dim / 2] radians a token; empty: no side is tapped before RoPE
 };
 
-// centroids [n_layers or 1, n_groups, n_books, 1 (stages), ksub, dsub]; n_groups = n_kv_heads, or 1 when a
+// centroids [n_layers or 1, n_groups, n_books, n_stages, ksub, dsub]; n_groups = n_kv_heads, or 1 when a
 // layer or the model shares; n_books = head_dim / dsub, or 1 when the sub-spaces share.
 struct CodebookSide {
   int n_layers = 0, n_groups = 0, n_books = 0, ksub = 0, dsub = 0;
   std::vector<float> centroids;  // every value exact in f16
+  int n_stages = 1;
   bool empty() const { return centroids.empty(); }
   const float* at(int layer, int head) const;
 };
@@ -31,10 +33,11 @@ struct CodebookSet {
 };
 
 // Bits per stored element (keys and values together), counted at `tokens` tokens of one sequence:
-// total = sum over the sides of [coded (payload + metadata) + (tokens - coded) 16] / (2 tokens), where
+// total = sum over the sides of [coded (payload + metadata) + (tokens - coded) 16] / (2 tokens), a mean
+// over the layers (exact layers count as coded at 16), where
 // coded = coded_tokens() of window.h: what the flush rule has coded at that length, sinks excluded. The
-// means of payload and metadata, and window, add up to total. codebook_bytes (codebooks at 2 bytes a
-// value, static transforms at 4) stands beside.
+// means of payload and metadata, and window, add up to total; metadata holds the coders' fixed bytes.
+// codebook_bytes (codebooks at 2 bytes a value, static transforms at 4) stands beside.
 struct BitCount {
   double key_payload = 0, value_payload = 0;      // bits per coded element
   double key_metadata = 0, value_metadata = 0;    // bits per coded element

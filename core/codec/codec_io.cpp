@@ -16,11 +16,17 @@ using artifact::Shape;
 using transform::HeadTransform;
 using transform::Step;
 
-constexpr std::array<std::pair<std::string_view, Step::Kind>, 4> kStepNames{
+constexpr std::array<std::pair<std::string_view, Step::Kind>, 7> kStepNames{
     {{"center", Step::Kind::center},
      {"smooth", Step::Kind::scale},
      {"hadamard", Step::Kind::hadamard},
-     {"basis", Step::Kind::dense}}};
+     {"basis", Step::Kind::dense},
+     {"permute", Step::Kind::permute},
+     {"token_norm", Step::Kind::token_norm},
+     {"token_range", Step::Kind::token_range}}};
+bool without_data(Step::Kind kind) {
+  return kind == Step::Kind::hadamard || kind == Step::Kind::token_norm;
+}
 
 std::string step_name(Step::Kind kind) {
   for (const auto& [name, candidate] : kStepNames)
@@ -77,6 +83,9 @@ void write_side(H5File& file, const std::string& group, const std::string& side,
     }
   }
   file.set_attr(root_of(group), side + "_steps", list);
+  std::int64_t floored = 0;
+  for (const HeadTransform& head : heads) floored += head.floored;
+  file.set_attr(root_of(group), side + "_floored", floored);
   const std::vector<std::string> suffixes = artifact::step_suffixes(names);
   const Shape vector{shape.n_layers, shape.n_kv_heads, shape.head_dim};
   const Shape matrix{shape.n_layers, shape.n_kv_heads, shape.head_dim, shape.head_dim};
@@ -88,7 +97,10 @@ void write_side(H5File& file, const std::string& group, const std::string& side,
       file.write(path + suffixes[i], DType::f32, matrix,
                  gather(heads, i, &Step::matrix, d * d, path));
       file.write(inverse, DType::f32, matrix, gather(heads, i, &Step::inverse, d * d, inverse));
-    } else if (names[i] != "hadamard") {
+    } else if (names[i] == "token_range") {
+      file.write(path + suffixes[i], DType::f32, {shape.n_layers, shape.n_kv_heads, 1},
+                 gather(heads, i, &Step::vector, 1, path));
+    } else if (!without_data(step_kind(names[i]))) {
       file.write(path + suffixes[i], DType::f32, vector, gather(heads, i, &Step::vector, d, path));
     }
   }
@@ -104,6 +116,7 @@ std::vector<HeadTransform> read_side(const H5File& file, const std::string& grou
   std::vector<HeadTransform> heads(static_cast<std::size_t>(shape.n_layers) *
                                    static_cast<std::size_t>(shape.n_kv_heads));
   for (HeadTransform& head : heads) head.head_dim = shape.head_dim;
+  heads.front().floored = static_cast<int>(file.attr_int(root_of(group), side + "_floored"));  // the sum of all
   for (std::size_t i = 0; i < names.size(); ++i) {
     const Step::Kind kind = step_kind(names[i]);
     for (HeadTransform& head : heads) head.steps.emplace_back().kind = kind;
@@ -119,7 +132,7 @@ std::vector<HeadTransform> read_side(const H5File& file, const std::string& grou
     if (kind == Step::Kind::dense) {
       deal("basis", &Step::matrix);
       deal("basis_inverse", &Step::inverse);
-    } else if (kind != Step::Kind::hadamard) {
+    } else if (!without_data(kind)) {
       deal(names[i], &Step::vector);
     }
   }
@@ -130,7 +143,7 @@ void write_books(H5File& file, const std::string& group, const std::string& side
                  const CodebookSide& books, const CodebookFacts& facts) {
   if (books.empty()) return;
   const std::string path = group + "/" + side;
-  const Shape cells{books.n_layers, books.n_groups, books.n_books, 1};
+  const Shape cells{books.n_layers, books.n_groups, books.n_books, books.n_stages};
   Shape usage = cells, centroids = cells;
   usage.push_back(books.ksub);
   centroids.insert(centroids.end(), {books.ksub, books.dsub});
@@ -155,6 +168,7 @@ CodebookSide read_books(const H5File& file, const std::string& group, const std:
   books.n_layers = static_cast<int>(shape[0]);
   books.n_groups = static_cast<int>(shape[1]);
   books.n_books = static_cast<int>(shape[2]);
+  books.n_stages = static_cast<int>(shape[3]);
   books.ksub = static_cast<int>(shape[4]);
   books.dsub = static_cast<int>(shape[5]);
   books.centroids = file.read<float>(path);
@@ -176,6 +190,9 @@ void write_transforms(const TransformSet& set, H5File& file, const std::string& 
   write_shape(file, group, shape);
   write_side(file, group, "key", set.key, shape);
   write_side(file, group, "value", set.value, shape);
+  if (!set.rope.empty())
+    file.write(group + "/rope_frequencies", DType::f64, {static_cast<std::int64_t>(set.rope.size())},
+               set.rope);
   artifact::check_contract(file, FileKind::transform, Depth::full, group);
 }
 
@@ -185,6 +202,12 @@ TransformSet read_transforms(const H5File& file, const std::string& group) {
   TransformSet set{shape.n_layers, shape.n_kv_heads, shape.head_dim, {}, {}};
   set.key = read_side(file, group, "key", shape);
   set.value = read_side(file, group, "value", shape);
+  if (file.exists(group + "/rope_frequencies")) {
+    set.rope = file.read<double>(group + "/rope_frequencies");
+    if (static_cast<int>(set.rope.size()) * 2 != shape.head_dim)
+      fail<ContractError>("{}: rope_frequencies: expected {} numbers, found {}", file.name(),
+                          shape.head_dim / 2, set.rope.size());
+  }
   return set;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct MethodSpec {
   std::string name, description;
   Fidelity fidelity = Fidelity::paper;
   std::string source;
+  std::map<std::string, std::string> notes;
   CodecSpec codec;
   template <class V>
   void visit(V& v) {
@@ -28,6 +30,7 @@ struct MethodSpec {
     v("description", description, "one line");
     v("fidelity", fidelity, "code | paper | abstract");
     v("source", source, "paper and section, or the project's own");
+    v("notes", notes, "what the source leaves open, or where this differs: key -> our default and why");
     v("codec", codec, "key, value, window");
   }
   void check(const config::Mark& mark) const;

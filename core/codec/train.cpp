@@ -1,7 +1,9 @@
 #include "core/codec/train.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "core/codec/book_finish.h"
 #include "core/common/error.h"
 #include "core/common/rng.h"
 #include "core/quant/kmeans.h"
@@ -51,6 +53,21 @@ struct Gather {
       if (!token_weights.empty()) weights.push_back(token_weights[static_cast<std::size_t>(i * stride / shape.head_dim)]);
     }
   }
+  // Values outside [-1, 1] are kept apart and need no level; nothing left: a level at 0.
+  void drop_outliers() {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      if (std::fabs(points[i]) > 1.0f) continue;
+      points[kept] = points[i];
+      if (!weights.empty()) weights[kept] = weights[i];
+      ++kept;
+    }
+    points.resize(kept);
+    if (!weights.empty()) weights.resize(kept);
+    if (kept > 0) return;
+    points.assign(1, 0.0f);
+    if (!weights.empty()) weights.assign(1, 1.0f);
+  }
 };
 
 }  // namespace
@@ -92,6 +109,7 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
            part);
   VI_CHECK(shape.head_dim % code.dsub == 0, "dsub {} does not divide head_dim {}", code.dsub,
            shape.head_dim);
+  if (code.points == Points::normal) return normal_part(code, settings, progress);
   VI_CHECK(shape.n_tokens > 0, "no tokens to train on");
   const Counts c = counts(code, shape);
   const std::int64_t per_source =
@@ -135,15 +153,25 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
           gathers[(group - first) * c.books + book].add(
               rows, token_weights, shape, code.dsub, code.scope == BookScope::shared ? -1 : book);
       }
+    if (code.inliers)
+      for (Gather& gather : gathers) gather.drop_outliers();
     std::vector<quant::KmeansProblem> problems;
     for (std::size_t i = 0; i < gathers.size(); ++i)
       problems.push_back({gathers[i].points, gathers[i].weights, code.dsub, code.ksub(), seeds[i]});
-    for (const quant::KmeansResult& book : train(problems, kmeans, progress)) {
+    std::vector<quant::KmeansResult> books = train(problems, kmeans, progress);
+    finish_books(code, problems, books);
+    std::vector<quant::KmeansResult> second;
+    if (code.stages > 1) second = train_second(code, problems, books, kmeans, train);
+    const auto add = [&](const quant::KmeansResult& book) {
       result.centroids.insert(result.centroids.end(), book.centroids.begin(), book.centroids.end());
       result.usage.insert(result.usage.end(), book.usage.begin(), book.usage.end());
       result.train_mse.push_back(book.train_mse);
       result.n_train.push_back(book.n_train);
       result.dead += book.dead;
+    };
+    for (std::size_t i = 0; i < books.size(); ++i) {
+      add(books[i]);
+      if (code.stages > 1) add(second[i]);
     }
   }
   return result;
@@ -158,6 +186,7 @@ CodebookSide join_parts(const std::vector<BookPart>& parts) {
   side.n_books = like.n_books;
   side.ksub = like.ksub;
   side.dsub = like.dsub;
+  side.n_stages = like.n_stages();
   for (const BookPart& part : parts) {
     VI_CHECK(part.centroids.size() == like.centroids.size() && part.n_groups == like.n_groups &&
                  part.n_books == like.n_books && part.ksub == like.ksub && part.dsub == like.dsub,

@@ -63,11 +63,14 @@ void temper(std::vector<float>& weights);
 // The codebooks of one layer, or of the model when all layers share.
 struct BookPart {
   int n_groups = 0, n_books = 0, ksub = 0, dsub = 0;
-  std::vector<float> centroids;       // [n_groups, n_books, ksub, dsub], exact in f16
-  std::vector<std::int64_t> usage;    // [n_groups, n_books, ksub] training points each serves
-  std::vector<double> train_mse;      // [n_groups, n_books] per element of the transformed space
-  std::vector<std::int64_t> n_train;  // [n_groups, n_books]
+  std::vector<float> centroids;       // [n_groups, n_books, n_stages, ksub, dsub], exact in f16
+  std::vector<std::int64_t> usage;    // [n_groups, n_books, n_stages, ksub] training points of each
+  std::vector<double> train_mse;      // [n_groups, n_books, n_stages] per element, transformed space
+  std::vector<std::int64_t> n_train;  // [n_groups, n_books, n_stages]
   int dead = 0;                       // centroids without a point, of all books
+  int n_stages() const {
+    return static_cast<int>(centroids.size() / (static_cast<std::size_t>(n_groups) * n_books * ksub * dsub));
+  }
 };
 
 // How many parts a side has: n_layers, or 1 for `per: model`; 0 for a side without codebooks.

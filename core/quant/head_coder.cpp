@@ -11,4 +11,13 @@ void HeadCoder::reconstruct(const float* rows, std::size_t n, float* out) const 
   decode(stream.data(), 0, n, out);
 }
 
+void HeadCoder::encode_with_keys(const float* rows, const float*, std::size_t n, std::size_t first,
+                                 std::uint8_t* stream) const {
+  encode(rows, n, first, stream);
+}
+
+void HeadCoder::reconstruct_at(const float* rows, std::size_t n, const Place&, float* out) const {
+  reconstruct(rows, n, out);
+}
+
 }  // namespace vi::quant

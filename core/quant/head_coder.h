@@ -21,6 +21,12 @@ struct VectorView {
   const transform::HeadTransform* transform = nullptr;
 };
 
+// Where rows stand that are coded without a stream, and what a value coder may see beside them.
+struct Place {
+  std::size_t position = 0;     // of the first row in its sequence
+  const float* keys = nullptr;  // [n, head_dim]: the same tokens' keys, for coders that want them
+};
+
 class HeadCoder {
  public:
   virtual ~HeadCoder() = default;
@@ -40,12 +46,25 @@ class HeadCoder {
   // The reconstruction of tokens [first, first + n), any first and n.
   virtual void decode(const std::uint8_t* stream, std::size_t first, std::size_t n,
                       float* rows) const = 0;
+  // Bytes of every stream that do not grow with its tokens (a pool of exact tokens); part of
+  // stream_bytes(n) for n > 0.
+  virtual std::size_t fixed_bytes() const { return 0; }
+  // True: a token's code depends on the tokens before it, so a sequence is coded from its start on.
+  virtual bool sequential() const { return false; }
+  // True: the coder of values that must see its tokens' keys; then encode_with_keys is called in
+  // place of encode, with keys [n, head_dim].
+  virtual bool wants_keys() const { return false; }
+  virtual void encode_with_keys(const float* rows, const float* keys, std::size_t n,
+                                std::size_t first, std::uint8_t* stream) const;
   // Non-null for vector codes.
   virtual const VectorView* vector_view() const { return nullptr; }
 
   // rows -> their reconstruction, any n (a last short group is coded by itself). Same values as
   // encode + decode. out may be rows.
   virtual void reconstruct(const float* rows, std::size_t n, float* out) const;
+  // The same for coders to whom the rows' place matters; by default it does not.
+  virtual void reconstruct_at(const float* rows, std::size_t n, const Place& place,
+                              float* out) const;
 };
 
 }  // namespace vi::quant

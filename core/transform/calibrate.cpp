@@ -5,6 +5,9 @@
 
 #include "core/common/error.h"
 #include "core/transform/metric.h"
+#include "core/transform/permute.h"
+#include "core/transform/rotation.h"
+#include "core/transform/token_step.h"
 
 namespace vi::transform {
 namespace {
@@ -23,11 +26,33 @@ std::vector<double> channel_mean(const float* rows, std::size_t n_rows, int d) {
   return sum;
 }
 
+// Linear between the two nearest order statistics, as numpy's quantile. values are sorted.
+double quantile(const std::vector<float>& values, double q) {
+  const double at = q * static_cast<double>(values.size() - 1);
+  const auto low = static_cast<std::size_t>(at);
+  const std::size_t high = std::min(low + 1, values.size() - 1);
+  return values[low] + (at - static_cast<double>(low)) * (static_cast<double>(values[high]) - values[low]);
+}
+
 }  // namespace
+
+std::vector<std::pair<double, double>> channel_range(double outside, const float* rows,
+                                                     std::size_t n_rows, int d) {
+  VI_CHECK(n_rows > 0, "no rows to measure");
+  std::vector<std::pair<double, double>> result;
+  std::vector<float> column(n_rows);
+  for (int i = 0; i < d; ++i) {
+    for (std::size_t r = 0; r < n_rows; ++r) column[r] = rows[r * d + i];
+    std::sort(column.begin(), column.end());
+    result.emplace_back(quantile(column, outside / 2), quantile(column, 1 - outside / 2));
+  }
+  return result;
+}
 
 std::vector<double> channel_statistic(Statistic statistic, const float* rows, std::size_t n_rows,
                                       int d) {
   VI_CHECK(n_rows > 0, "no rows to measure");
+  VI_CHECK(statistic != Statistic::half_range, "a range is measured by channel_range");
   std::vector<double> result(d, 0.0);
   for (std::size_t r = 0; r < n_rows; ++r)
     for (int i = 0; i < d; ++i) {
@@ -52,7 +77,8 @@ HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* ro
                         const MomentSource& moment) {
   HeadTransform result{d, {}};
   const bool measures = std::any_of(specs.begin(), specs.end(), [](const TransformSpec& spec) {
-    return spec.kind != TransformKind::hadamard;
+    return spec.kind == TransformKind::center || spec.kind == TransformKind::smooth ||
+           spec.kind == TransformKind::permute || spec.kind == TransformKind::metric;
   });
   std::vector<float> work;
   if (measures) {
@@ -65,17 +91,47 @@ HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* ro
     switch (spec.kind) {
       case TransformKind::center: {
         step.kind = Step::Kind::center;
-        for (const double mean : channel_mean(work.data(), n_rows, d))
-          step.vector.push_back(static_cast<float>(mean));
+        if (spec.statistic == Statistic::half_range)
+          for (const auto& [low, high] : channel_range(spec.quantile, work.data(), n_rows, d))
+            step.vector.push_back(static_cast<float>((low + high) / 2));
+        else
+          for (const double mean : channel_mean(work.data(), n_rows, d))
+            step.vector.push_back(static_cast<float>(mean));
         break;
       }
       case TransformKind::smooth: {
         step.kind = Step::Kind::scale;
-        for (const double value : channel_statistic(spec.statistic, work.data(), n_rows, d))
+        std::vector<double> values;
+        if (spec.statistic == Statistic::half_range)
+          for (const auto& [low, high] : channel_range(spec.quantile, work.data(), n_rows, d))
+            values.push_back((high - low) / 2);
+        else
+          values = channel_statistic(spec.statistic, work.data(), n_rows, d);
+        for (const double value : values) {
+          result.floored += value < kStatisticFloor;
           step.vector.push_back(
               static_cast<float>(std::pow(std::max(value, kStatisticFloor), spec.exponent)));
+        }
         break;
       }
+      case TransformKind::rotation:
+        step.kind = Step::Kind::dense;
+        step.matrix = step.inverse = random_rotation(d, spec.seed);
+        for (int i = 0; i < d; ++i)
+          for (int j = 0; j < d; ++j) step.inverse[i * d + j] = step.matrix[j * d + i];
+        break;
+      case TransformKind::permute:
+        step.kind = Step::Kind::permute;
+        for (const int channel : channel_order(spec.order, spec.group, work.data(), n_rows, d))
+          step.vector.push_back(static_cast<float>(channel));
+        break;
+      case TransformKind::token_norm:
+        step.kind = Step::Kind::token_norm;
+        break;
+      case TransformKind::token_range:
+        step.kind = Step::Kind::token_range;
+        step.vector = {static_cast<float>(outlier_count(spec.quantile, d))};
+        break;
       case TransformKind::hadamard:
         if (d <= 0 || (d & (d - 1)) != 0)
           fail("{}: hadamard needs a head_dim that is a power of two, not {}", place, d);
@@ -87,9 +143,14 @@ HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* ro
           for (int i = 0; i < d; ++i) m[static_cast<std::size_t>(i) * d + i] = 1.0;
         } else {
           VI_CHECK(moment, "{}: a metric step without a second moment", place);
-          m = moment_behind(result, moment(spec.moment));
+          const bool pairs = spec.moment == Moment::pairs;
+          m = moment(pairs ? Moment::plain : spec.moment);
+          if (pairs) m = pair_diagonal(m, d);
+          m = moment_behind(result, m);
         }
-        step = metric_basis(spec, m, work.data(), n_rows, d, place).step;
+        MetricBasis basis = metric_basis(spec, m, work.data(), n_rows, d, place);
+        step = std::move(basis.step);
+        result.floored += basis.floored;
         break;
       }
     }

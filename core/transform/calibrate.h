@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/transform/head_transform.h"
@@ -19,6 +20,9 @@ inline constexpr double kStatisticFloor = 1e-4;
 std::vector<double> channel_statistic(Statistic statistic, const float* rows, std::size_t n_rows,
                                       int head_dim);
 
+// Each channel's quantiles at outside / 2 and 1 - outside / 2, linear between order statistics.
+std::vector<std::pair<double, double>> channel_range(double outside, const float* rows,
+                                                     std::size_t n_rows, int head_dim);
 // M of the `metric` steps, [head_dim, head_dim] in the model's space (metric.h); not asked for without one.
 using MomentSource = std::function<std::vector<double>(Moment)>;
 

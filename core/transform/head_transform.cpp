@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/common/error.h"
+#include "core/transform/token_step.h"
 
 namespace vi::transform {
 namespace {
@@ -19,6 +20,21 @@ inline void butterfly8(float* x) {
   const float b4 = a4 + a6, b5 = a5 + a7, b6 = a4 - a6, b7 = a5 - a7;
   x[0] = b0 + b4, x[1] = b1 + b5, x[2] = b2 + b6, x[3] = b3 + b7;
   x[4] = b0 - b4, x[5] = b1 - b5, x[6] = b2 - b6, x[7] = b3 - b7;
+}
+
+void permute(float* rows, std::size_t n_rows, int d, const float* order, bool back) {
+  std::vector<float> y(d);
+  for (std::size_t r = 0; r < n_rows; ++r) {
+    float* x = rows + r * d;
+    for (int j = 0; j < d; ++j) {
+      const int i = static_cast<int>(order[j]);
+      if (back)
+        y[i] = x[j];
+      else
+        y[j] = x[i];
+    }
+    std::memcpy(x, y.data(), d * sizeof(float));
+  }
 }
 
 void hadamard_row(float* x, int n, float scale) {
@@ -106,6 +122,16 @@ void HeadTransform::forward_run(float* rows, std::size_t n_rows) const {
       case Step::Kind::dense:
         multiply(rows, n_rows, d, step.matrix.data(), false);
         break;
+      case Step::Kind::permute:
+        permute(rows, n_rows, d, step.vector.data(), false);
+        break;
+      case Step::Kind::token_norm:
+      case Step::Kind::token_range:
+        for (std::size_t r = 0; r < n_rows; ++r) {
+          std::uint16_t numbers[kTokenNumbers];
+          token_forward(step, rows + r * d, d, numbers);
+        }
+        break;
     }
 }
 
@@ -130,6 +156,12 @@ void HeadTransform::inverse_run(float* rows, std::size_t n_rows) const {
       case Step::Kind::dense:
         multiply(rows, n_rows, d, step->inverse.data(), false);
         break;
+      case Step::Kind::permute:
+        permute(rows, n_rows, d, step->vector.data(), true);
+        break;
+      case Step::Kind::token_norm:
+      case Step::Kind::token_range:
+        VI_CHECK(n_rows == 0, "a per-token step cannot be undone without the token's numbers");
     }
 }
 
@@ -141,6 +173,11 @@ void HeadTransform::query_run(float* rows, std::size_t n_rows) const {
   const int d = head_dim;
   for (const Step& step : steps) switch (step.kind) {  // q' = q A^-T, step by step
       case Step::Kind::center:
+      case Step::Kind::token_norm:  // a factor (and a constant) of each key, not of the query
+      case Step::Kind::token_range:
+        break;
+      case Step::Kind::permute:
+        permute(rows, n_rows, d, step.vector.data(), false);
         break;
       case Step::Kind::scale:
         for (std::size_t r = 0; r < n_rows; ++r)
@@ -158,7 +195,7 @@ void HeadTransform::query_run(float* rows, std::size_t n_rows) const {
 std::vector<float> HeadTransform::dense() const {
   HeadTransform linear{head_dim, {}};
   for (const Step& step : steps)
-    if (step.kind != Step::Kind::center) linear.steps.push_back(step);
+    if (step.kind != Step::Kind::center && !per_token(step.kind)) linear.steps.push_back(step);
   std::vector<float> a(static_cast<std::size_t>(head_dim) * head_dim, 0.0f);
   for (int i = 0; i < head_dim; ++i) a[static_cast<std::size_t>(i) * head_dim + i] = 1.0f;
   linear.forward(a.data(), head_dim);

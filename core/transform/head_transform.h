@@ -12,9 +12,11 @@ namespace vi::transform {
 void hadamard(float* rows, std::size_t n_rows, int n);
 
 struct Step {
-  enum class Kind { center, scale, hadamard, dense };
+  enum class Kind { center, scale, hadamard, dense, permute, token_norm, token_range };
   Kind kind = Kind::hadamard;
-  std::vector<float> vector;  // center: mean [d]; scale: divisor [d]
+  // center: mean [d]; scale: divisor [d]; permute: y_j = x_vector[j] [d]; token_range: [1] how many
+  // values of a token stay outside its range
+  std::vector<float> vector;
   std::vector<float> matrix;  // dense: A [d, d], y = x A (row major)
   std::vector<float> inverse; // dense: A^-1 [d, d]
 };
@@ -22,9 +24,14 @@ struct Step {
 struct HeadTransform {
   int head_dim = 0;
   std::vector<Step> steps;  // empty: identity
+  // Of calibration: channels whose statistic was at its floor (dead or nearly so) and directions of a
+  // second moment raised to theirs (singular or nearly so).
+  int floored = 0;
 
   void forward(float* rows, std::size_t n_rows) const;   // x -> y,     rows [n_rows, head_dim]
-  void inverse(float* rows, std::size_t n_rows) const;   // y -> x
+  // y -> x. Error with per-token steps: what they took off is known to the coder only
+  // (core/quant/compose/token_code.h).
+  void inverse(float* rows, std::size_t n_rows) const;
   // q -> q' with q'.y(k) = q.k - offset(q); offset(q) = q.(what the center steps took away), one a query.
   void query(float* rows, std::size_t n_rows) const;
   bool identity() const { return steps.empty(); }

@@ -52,6 +52,16 @@ std::vector<float> to_float(const Matrix& m) {
 
 }  // namespace
 
+std::vector<double> pair_diagonal(std::span<const double> moment, int d) {
+  VI_CHECK(d % 2 == 0 && moment.size() == static_cast<std::size_t>(d) * d, "a moment of {} values for pairs of head_dim {}",
+           moment.size(), d);
+  const std::size_t n = d, half = n / 2;
+  std::vector<double> out(n * n, 0.0);
+  for (std::size_t i = 0; i < half; ++i)
+    out[i * n + i] = out[(i + half) * n + i + half] = 0.5 * (moment[i * n + i] + moment[(i + half) * n + i + half]);
+  return out;
+}
+
 std::vector<double> moment_behind(const HeadTransform& transform, std::span<const double> moment) {
   const int d = transform.head_dim;
   // query() multiplies rows by B^-T: rows of the identity give B^-T.
@@ -80,8 +90,9 @@ MetricBasis metric_basis(const TransformSpec& spec, std::span<const double> mome
       ++result.floored;
     }
   const Matrix& u = eigen.eigenvectors();
-  const Matrix root = u * value.cwiseSqrt().asDiagonal() * u.transpose();
-  const Matrix inverse_root = u * value.cwiseSqrt().cwiseInverse().asDiagonal() * u.transpose();
+  Matrix root = u * value.cwiseSqrt().asDiagonal() * u.transpose();
+  Matrix inverse_root = u * value.cwiseSqrt().cwiseInverse().asDiagonal() * u.transpose();
+  if (spec.rotation == Rotation::eigen) root = u.rowwise().reverse(), inverse_root = root.transpose();
 
   // Covariance of the rows in the metric.
   Matrix second = Matrix::Zero(d, d);
@@ -99,8 +110,9 @@ MetricBasis metric_basis(const TransformSpec& spec, std::span<const double> mome
     mean += part.colwise().sum().transpose();
   }
   mean /= static_cast<double>(used);
+  const Matrix left = spec.rotation == Rotation::eigen ? inverse_root : root;  // transposed
   const Matrix covariance =
-      root * (second / static_cast<double>(used) - mean * mean.transpose()) * root;
+      left * (second / static_cast<double>(used) - mean * mean.transpose()) * root;
   Matrix turn = Matrix::Identity(d, d);
   if (spec.rotation == Rotation::hadamard) {
     turn = hadamard_matrix(d);

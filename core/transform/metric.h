@@ -28,6 +28,9 @@ struct MetricBasis {
 MetricBasis metric_basis(const TransformSpec& spec, std::span<const double> moment, const float* rows,
                          std::size_t n_rows, int d, std::string_view place);
 
+// diag(w), w_i = w_(i + d/2) = (M_ii + M_(i + d/2, i + d/2)) / 2: it commutes with RoPE. d even.
+std::vector<double> pair_diagonal(std::span<const double> moment, int d);
+
 // M in the space behind `transform`: B^-1 M B^-T for its linear part B.
 std::vector<double> moment_behind(const HeadTransform& transform, std::span<const double> moment);
 

@@ -33,6 +33,10 @@ std::optional<std::string> why_not_coded(const codec::Codec& codec) {
   for (const auto& [name, side] : {std::pair("keys", &s.key), std::pair("values", &s.value)})
     if (side->code.kind != codec::CodeKind::vector)
       return fmt::format("{} have no vector code", name);
+  for (int layer = 0; layer < codec.n_layers(); ++layer)
+    for (const codec::HeadCoder* coder : {codec.key(layer, 0), codec.value(layer, 0)})
+      if (!coder || !coder->vector_view())
+        return fmt::format("layer {} holds more than plain vector codes", layer);
   if (s.window.key_flush != codec::Flush::block || s.window.value_flush != codec::Flush::block)
     return "the window slides";
   if (s.window.recent < 1) return "no window";

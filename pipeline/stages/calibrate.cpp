@@ -9,6 +9,7 @@
 #include "core/codec/codec_io.h"
 #include "core/transform/calibrate.h"
 #include "core/common/interrupt.h"
+#include "core/model/load.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"
@@ -35,6 +36,12 @@ std::vector<std::string> run_calibrate(StageContext& context) {
   set.n_layers = samples.n_layers;
   set.n_kv_heads = samples.n_kv_heads;
   set.head_dim = samples.head_dim;
+  if (context.fields.contains("key_tap")) {  // pre_rope
+    const model::ModelConfig& config = context.session.model().config;
+    if (config.rope.scaling == model::RopeScalingKind::dynamic)
+      fail<ConfigError>("tap pre_rope clashes with the model's dynamic RoPE scaling: its angles change with the length");
+    set.rope = model::rope_frequencies(config.rope, config.head_dim);
+  }
   // Files are read one head after another, heads are fitted side by side.
   const int heads = samples.n_layers * samples.n_kv_heads, batch = std::max(1, omp_get_max_threads());
   context.progress.begin(context.session.current_label, heads);
@@ -52,7 +59,7 @@ std::vector<std::string> run_calibrate(StageContext& context) {
       std::vector<std::map<transform::Moment, std::vector<double>>> moments;
       for (int i = first; i < end; ++i) {
         const int layer = i / samples.n_kv_heads, head = i % samples.n_kv_heads;
-        rows.push_back(samples.rows(layer, side, head));
+        rows.push_back(samples.rows(layer, side, head, set.rope));
         moments.emplace_back();
         for (const transform::TransformSpec& spec : specs)
           if (spec.kind == transform::TransformKind::metric && spec.moment != transform::Moment::identity)

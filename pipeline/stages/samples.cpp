@@ -1,6 +1,7 @@
 #include "pipeline/stages/samples.h"
 
 #include "core/common/error.h"
+#include "core/quant/compose/rope_code.h"
 
 namespace vi::pipeline {
 
@@ -17,6 +18,16 @@ SampleFile::SampleFile(artifact::H5File opened)
 std::vector<float> SampleFile::rows(int layer, const std::string& side, int head) const {
   std::vector<float> out(static_cast<std::size_t>(n_tokens) * static_cast<std::size_t>(head_dim));
   file.read_slab<float>(layer_group(layer) + "/" + side, {{head, 0, 0}, {1, n_tokens, head_dim}}, out);
+  return out;
+}
+
+std::vector<float> SampleFile::rows(int layer, const std::string& side, int head, const std::vector<double>& rope) const {
+  std::vector<float> out = rows(layer, side, head);
+  if (rope.empty() || side != "key") return out;
+  const auto position = file.read<std::int32_t>("/position");
+  for (std::size_t t = 0; t < position.size(); ++t)
+    quant::rotate_rows(rope, out.data() + t * static_cast<std::size_t>(head_dim), 1,
+                       static_cast<std::size_t>(position[t]), true);
   return out;
 }
 

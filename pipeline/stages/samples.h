@@ -13,6 +13,8 @@ namespace vi::pipeline {
 struct SampleFile {
   explicit SampleFile(artifact::H5File opened);
   std::vector<float> rows(int layer, const std::string& side, int head) const;  // [n_tokens, head_dim]
+  // The same, keys turned back to before RoPE (frequencies [head_dim / 2]; empty: as they are).
+  std::vector<float> rows(int layer, const std::string& side, int head, const std::vector<double>& rope) const;
   artifact::H5File file;
   int n_layers, n_q_heads, n_kv_heads, head_dim;
   std::int64_t n_tokens;

@@ -5,8 +5,8 @@
 
 namespace vi::pipeline {
 
-inline constexpr int kDumpVersion = 1, kStatisticsVersion = 1, kCalibrateVersion = 1, kTransformVersion = 1, kBooksVersion = 1,
-                     kCodebookVersion = 1, kEvaluateVersion = 3, kProfileVersion = 1, kReportVersion = 3;
+inline constexpr int kDumpVersion = 1, kStatisticsVersion = 1, kCalibrateVersion = 2, kTransformVersion = 1, kBooksVersion = 2,
+                     kCodebookVersion = 2, kEvaluateVersion = 3, kProfileVersion = 1, kReportVersion = 3;
 
 struct StageRow {
   std::string_view name, inputs, outputs, description;

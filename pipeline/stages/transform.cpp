@@ -43,7 +43,7 @@ std::vector<std::string> run_transform(StageContext& context) {
       const std::string name = layer_group(layer) + "/" + side;
       out.create_dataset(name, artifact::DType::f16, {samples.n_kv_heads, samples.n_tokens, samples.head_dim});
       for (int head = 0; head < samples.n_kv_heads; ++head) {
-        std::vector<float> rows = samples.rows(layer, side, head);
+        std::vector<float> rows = samples.rows(layer, side, head, set.rope);
         const std::size_t place = (static_cast<std::size_t>(layer) * heads + static_cast<std::size_t>(head)) * dim;
         add_absmax(rows, samples.head_dim, &absmax[0][place]);
         for (std::size_t s = 0; s < steps; ++s) {

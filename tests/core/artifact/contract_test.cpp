@@ -176,6 +176,67 @@ TEST(CodecIo, TransformsRoundTrip) {
   EXPECT_THROW(codec::write_transforms(uneven, bad), Error);
 }
 
+TEST(CodecIo, PermutationsTokenStepsAndRopeRoundTrip) {
+  const Scratch scratch;
+  using transform::Step;
+  codec::TransformSet set{2, 1, 4, {}, {}};
+  set.rope = {1.0, 0.25};
+  for (int head = 0; head < 2; ++head) {
+    Step order, norm, range;
+    order.kind = Step::Kind::permute;
+    order.vector = {2, 0, 3, static_cast<float>(1)};
+    norm.kind = Step::Kind::token_norm;
+    range.kind = Step::Kind::token_range;
+    range.vector = {static_cast<float>(head)};
+    set.key.push_back({4, {norm, order, norm}, 3});
+    set.value.push_back({4, {range}, 0});
+  }
+  {
+    H5File file = H5File::create(scratch / "transform.h5");
+    codec::write_transforms(set, file);
+    file.close();
+  }
+  const H5File file = H5File::open(scratch / "transform.h5");
+  EXPECT_EQ(file.attr_text("/", "key_steps"), "token_norm,permute,token_norm");
+  EXPECT_EQ(file.attr_int("/", "key_floored"), 6);
+  const codec::TransformSet back = codec::read_transforms(file);
+  EXPECT_EQ(back.rope, set.rope);
+  EXPECT_EQ(back.key[1].steps[1].vector, set.key[1].steps[1].vector);
+  EXPECT_EQ(back.key[1].steps[2].kind, Step::Kind::token_norm);
+  EXPECT_EQ(back.value[1].steps[0].vector, std::vector<float>{1});
+  H5File again = H5File::create(scratch / "again.h5");
+  codec::write_transforms(back, again);
+  EXPECT_EQ(again.attr_int("/", "key_floored"), 6);
+  set.rope = {1.0};
+  H5File bad = H5File::create(scratch / "bad.h5");
+  codec::write_transforms(set, bad);
+  EXPECT_THROW(codec::read_transforms(bad), ContractError);
+}
+
+TEST(CodecIo, TwoStagesRoundTrip) {
+  const Scratch scratch;
+  codec::CodebookSide side{1, 1, 2, 2, 2, {}};
+  side.n_stages = 2;
+  codec::CodebookFacts facts;
+  facts.scope = codec::BookScope::subspace;
+  facts.per = codec::BookPer::model;
+  facts.bits = 1;
+  for (int i = 0; i < 2 * 2 * 2 * 2; ++i) side.centroids.push_back(static_cast<float>(i));
+  facts.usage.assign(8, 1);
+  facts.train_mse.assign(4, 0.5);
+  H5File file = H5File::create(scratch / "codebook.h5");
+  codec::write_codebooks({side, {}}, facts, {}, {3, 2, 4}, file);
+  const codec::CodebookSide back = codec::read_codebooks(file).key;
+  EXPECT_EQ(back.n_stages, 2);
+  EXPECT_EQ(back.centroids, side.centroids);
+  side.n_stages = 3;
+  side.centroids.resize(24);
+  facts.usage.assign(12, 1);
+  facts.train_mse.assign(6, 0.5);
+  H5File bad = H5File::create(scratch / "bad.h5");
+  EXPECT_THROW(codec::write_codebooks({side, {}}, facts, {}, {3, 2, 4}, bad), ContractError);
+}
+
 TEST(CodecIo, CodebooksRoundTrip) {
   const Scratch scratch;
   const codec::CodebookSet set = books();

@@ -71,6 +71,55 @@ TEST(Codec, BitsByHand) {
   EXPECT_THROW(exact.bits(0), Error);
 }
 
+TEST(Codec, ExactLayersAndFixedBytes) {
+  // Layers 0 and 3 of 4 exact; the others 2 + 32/4 bits: (2 * 16 + 2 * 10) / 4.
+  const char* text =
+      "key: {code: {kind: integer, bits: 2, group: 4}}\nvalue: {code: {kind: integer, bits: 2, group: 4}}\n"
+      "window: {recent: 0}\nexact_layers: {first: 1, last: 1}";
+  const Codec codec(spec(text), 4, 1, 8, {4, 1, 8, {}, {}}, {});
+  EXPECT_EQ(codec.key(0, 0), nullptr);
+  EXPECT_EQ(codec.value(3, 0), nullptr);
+  ASSERT_NE(codec.key(1, 0), nullptr);
+  EXPECT_DOUBLE_EQ(codec.bits(100).total, 13);
+  EXPECT_EQ(codec.bits(100).window, 0);
+  // A pool of 3 + 4 tokens (2 more may come in its last event) of 12 + 16 bytes, in layer 1 only.
+  const char* pool =
+      "key: {code: {kind: integer, bits: 2, group: 4}, pool: {tokens: 3, auxiliary: 4, group: 16, skip_layers: 1}}\n"
+      "value: {code: {kind: integer, bits: 2, group: 4}, pool: {tokens: 3, auxiliary: 4, group: 16, skip_layers: 1}}\n"
+      "window: {recent: 0, key_flush: sliding, value_flush: sliding}";
+  const Codec traced(spec(pool), 2, 1, 8, {2, 1, 8, {}, {}}, {});
+  EXPECT_EQ(traced.key(0, 0)->fixed_bytes(), 0u);
+  EXPECT_EQ(traced.key(1, 0)->fixed_bytes(), 9u * 28);
+  EXPECT_NEAR(traced.bits(160).total, 10 + 0.5 * 9 * 28 * 8 / (160.0 * 8), 1e-12);
+  EXPECT_EQ(traced.bits(15).total, 16);
+}
+
+TEST(Codec, PreRopeNeedsTheModelsFrequencies) {
+  const char* text = "key: {tap: pre_rope, code: d4b2}\nwindow: {recent: 0}";
+  EXPECT_THROW(Codec(spec(text), 2, 3, 8, identity_set(), {books(2, 3, 1, 4, 4), {}}), ContractError);
+  TransformSet set = identity_set();
+  set.rope = {1, 0.1, 0.01, 0.001};
+  const Codec codec(spec(text), 2, 3, 8, set, {books(2, 3, 1, 4, 4), {}});
+  EXPECT_EQ(codec.key(0, 0)->vector_view(), nullptr);  // no table of scores serves all positions
+}
+
+TEST(Codec, StagesAreTakenFromTheirPlaces) {
+  CodebookSide side{2, 3, 2, 4, 4, {}};
+  side.n_stages = 2;
+  for (int b = 0; b < 2 * 3 * 2 * 2; ++b) side.centroids.insert(side.centroids.end(), 16, static_cast<float>(b));
+  const Codec codec(spec("key: {code: {kind: vector, dsub: 4, bits: 2, scope: subspace, stages: 2}}"), 2, 3, 8,
+                    identity_set(), {side, {}});
+  const std::vector<float> row(8, 1.0f);
+  std::vector<float> out(8);
+  codec.key(1, 2)->reconstruct(row.data(), 1, out.data());
+  EXPECT_EQ(out[0], 20 + 21);  // (1 * 3 + 2) * 2 * 2 books before it
+  EXPECT_EQ(out[4], 22 + 23);
+  EXPECT_EQ(codec.bits(1).key_payload, 1);
+  side.n_stages = 1;
+  EXPECT_THROW(Codec(spec("key: {code: {kind: vector, dsub: 4, bits: 2, scope: subspace, stages: 2}}"), 2, 3, 8,
+                     identity_set(), {side, {}}), ContractError);
+}
+
 TEST(Codec, RefusesSetsThatDoNotFit) {
   const auto refuses = [](const char* text, TransformSet transforms, CodebookSet set) {
     EXPECT_THROW(Codec(spec(text), 2, 3, 8, std::move(transforms), std::move(set)), ContractError)

@@ -77,11 +77,11 @@ TEST(CodecSpec, Refuses) {
   EXPECT_THAT(refused("value: {code: {kind: integer, bits: 9}}"), HasSubstr("1..8"));
   EXPECT_THAT(refused("key: {code: {kind: integer, axis: channel, bits: 3, group: 4}}"),
               HasSubstr("whole number"));
-  EXPECT_THAT(refused("key: {code: {kind: integer, group: 0}}"), HasSubstr("group must be"));
+  EXPECT_THAT(refused("key: {code: {kind: integer, axis: channel, group: 0}}"), HasSubstr("group must be"));
   EXPECT_THAT(refused("window: {recent: -1}"), HasSubstr("recent"));
   EXPECT_THAT(refused("window: {sinks: -1}"), HasSubstr("sinks"));
   EXPECT_THAT(refused("window: {recnt: 1}"), HasSubstr("did you mean 'recent'"));
-  EXPECT_THAT(refused("key: {tap: pre_rope}"), HasSubstr("post_rope"));
+  EXPECT_THAT(refused("key: {tap: mid_rope}"), HasSubstr("post_rope, pre_rope"));
   const std::string channel = "{code: {kind: integer, axis: channel, bits: 2, group: 32}}";
   EXPECT_THAT(refused("key: " + channel + "\nwindow: {recent: 48}"), HasSubstr("multiple of 32"));
   EXPECT_THAT(refused("key: " + channel + "\nwindow: {recent: 0}"), HasSubstr("multiple of 32"));
@@ -100,6 +100,51 @@ TEST(CodecSpec, RefusedByTheModel) {
   EXPECT_THAT(refused_by_model("value: {code: {kind: integer, group: 5, bits: 3}}", 25),
               HasSubstr("bytes"));
   EXPECT_EQ(refused_by_model("value: {code: {kind: integer, group: 32, bits: 2}}", 64), "accepted");
+}
+
+// Each refusal names both choices.
+TEST(CodecSpec, RefusesMixesThatClash) {
+  const auto clash = [](const std::string& text, const char* a, const char* b) {
+    const std::string message = refused(text);
+    EXPECT_THAT(message, HasSubstr(a)) << text;
+    EXPECT_THAT(message, HasSubstr(b)) << text;
+  };
+  clash("value: {tap: pre_rope, code: d4b8}", "pre_rope", "values");
+  clash("key: {tap: pre_rope}", "code none", "tap");
+  clash("key: {transforms: [token_norm]}", "code none", "token steps");
+  clash("key: {transforms: [hadamard], code: d1b2, outliers: 0.01}", "outliers", "hadamard");
+  clash("key: {code: {kind: merge, group: 64}, outliers: 0.01}\nvalue: {code: {kind: merge, group: 64}}", "outliers", "merge");
+  clash("key: {code: d1b2, balance: {tokens: 128}}", "balance", "points samples");
+  clash("key: {code: {kind: integer, axis: channel, group: 64}, balance: {tokens: 32}}", "balance", "integer group");
+  clash("key: {code: {kind: integer, axis: channel, group: 64}, pool: {tokens: 3, group: 96}}", "pool", "integer group");
+  clash("key: {tap: pre_rope, code: d4b8, pool: {tokens: 3}}", "pool", "tap pre_rope");
+  clash("key: {tap: pre_rope, code: {kind: merge, group: 64}}", "merge", "tap pre_rope");
+  clash("key: {transforms: [hadamard], code: {kind: merge, group: 64}}", "merge", "transforms");
+  clash("key: {code: {kind: integer, stages: 2}}", "stages", "not vector");
+  clash("key: {code: {kind: integer, sketch: 1}}", "sketch", "not vector");
+  clash("key: {code: {kind: integer, bits: 1, range: symmetric}}", "symmetric", "bits 1");
+  clash("key: {code: {kind: vector, dsub: 4, q_norm: true}}", "q_norm", "dsub 4");
+  clash("key: {code: {kind: vector, dsub: 1, q_norm: true, stages: 2}}", "q_norm", "stages 2");
+  clash("key: {code: {kind: vector, dsub: 4, inliers: true}}", "inliers", "dsub 4");
+  clash("key: {code: {kind: vector, points: normal}}", "points normal", "per head");
+  clash("key: {code: {kind: vector, points: normal, per: model, stages: 2}}", "points normal", "stages 2");
+  clash("value: {code: {kind: merge, group: 64}}", "merge", "keys");
+  clash("key: {code: {kind: merge, group: 64}}", "merge", "keys");
+  clash("key: {code: {kind: merge, group: 64}}\nvalue: {code: {kind: merge, group: 32}}", "merge", "groups");
+  clash("key: {code: d4b8, pool: {tokens: 3}}\nvalue: {code: d4b8, pool: {tokens: 3}}\nwindow: {value_flush: sliding}", "pool", "flush");
+  clash("key: {transforms: [{kind: center, quantile: 0.1}]}", "quantile", "half_range");
+  clash("key: {transforms: [{kind: smooth, renormalise: true}]}", "renormalise", "token_norm");
+  clash("key: {code: {kind: sketch, group: 32, outlier_channels: 8}}\nwindow: {recent: 48}", "multiple of 32", "48");
+  clash("key: {code: {kind: vector, points: normal, per: model, dsub: 1, bits: 2}, balance: {tokens: 128}}\nwindow: {recent: 64}", "multiple of 128", "64");
+  EXPECT_THAT(refused("key: {code: {kind: integer, clip: 0}}"), HasSubstr("clip"));
+  EXPECT_THAT(refused("key: {code: {kind: merge, group: 64, keep: 1.5}}"), HasSubstr("keep"));
+  EXPECT_THAT(refused("key: {code: {kind: sketch, bits: 17}}"), HasSubstr("1..16"));
+  EXPECT_THAT(refused("key: {code: d4b8, outliers: 1}"), HasSubstr("outliers must be"));
+  EXPECT_THAT(refused("exact_layers: {first: -1}"), HasSubstr("exact_layers"));
+  EXPECT_THAT(refused_by_model("key: {transforms: [permute]}", 80), HasSubstr("bit_reversal"));
+  EXPECT_THAT(refused_by_model("key: {transforms: [{kind: permute, order: volume, group: 3}]}", 64), HasSubstr("permute's group 3"));
+  EXPECT_THAT(refused_by_model("key: {code: {kind: sketch, outlier_channels: 64}}\nwindow: {recent: 32}", 64), HasSubstr("64 outlier_channels"));
+  EXPECT_THAT(refused_by_model("key: {tap: pre_rope, code: d1b2}", 33), HasSubstr("pairs"));
 }
 
 TEST(Window, ByHand) {

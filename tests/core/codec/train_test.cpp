@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <set>
 
@@ -109,6 +111,70 @@ TEST(Train, SamplesUniformly) {
   const double mean =
       (part.centroids[0] * part.usage[0] + part.centroids[4] * part.usage[1]) / 512.0;
   EXPECT_NEAR(mean, 7.5, 0.7);  // sd of the mean 0.2
+}
+
+TEST(Train, UniversalLevelsAreLloydMaxs) {
+  SilentProgress silent;
+  CodeSpec c = code(BookScope::shared, BookPer::model, 2);
+  c.dsub = 1;
+  c.points = Points::normal;
+  const RowSource none = [](int, int, std::vector<float>&) { FAIL() << "no sample is needed"; };
+  const BookPart part = train_part(c, Side::key, kShape, {}, none, 0, silent);
+  // Max (1960), table I: levels 0.4528, 1.510, distortion 0.1175
+  const float want[] = {-1.510f, -0.4528f, 0.4528f, 1.510f};
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(part.centroids[i], want[i], 1e-3);
+  EXPECT_NEAR(part.train_mse[0], 0.1175, 1e-4);
+  c.bits = 1;
+  EXPECT_NEAR(train_part(c, Side::key, kShape, {}, none, 0, silent).centroids[1], 0.7979, 1e-3);
+  c.bits = 4;
+  EXPECT_NEAR(train_part(c, Side::key, kShape, {}, none, 0, silent).train_mse[0], 0.009497, 1e-5);
+  c.dsub = 2;
+  const BookPart plane = train_part(c, Side::key, kShape, {20, 4096, 1}, none, 0, silent);
+  EXPECT_EQ(plane.centroids.size(), 32u);
+  EXPECT_EQ(plane.centroids, train_part(c, Side::value, kShape, {20, 4096, 1}, none, 0, silent).centroids);
+  EXPECT_LT(plane.train_mse[0], 0.1175);
+}
+
+TEST(Train, SecondStageCodesWhatTheFirstLeaves) {
+  SilentProgress silent;
+  CodeSpec c = code(BookScope::subspace, BookPer::head, 2);
+  const BookPart one = train_part(c, Side::key, kShape, {}, noise, 0, silent);
+  c.stages = 2;
+  const BookPart two = train_part(c, Side::key, kShape, {}, noise, 0, silent);
+  ASSERT_EQ(two.n_stages(), 2);
+  EXPECT_EQ(join_parts({two}).n_stages, 2);
+  EXPECT_EQ(two.centroids.size(), 2 * one.centroids.size());
+  EXPECT_TRUE(std::equal(one.centroids.begin(), one.centroids.begin() + 16, two.centroids.begin()));
+  EXPECT_EQ(two.train_mse[0], one.train_mse[0]);
+  EXPECT_LT(two.train_mse[1], 0.7 * two.train_mse[0]);
+}
+
+TEST(Train, LevelsOfInliersStretchedAndRounded) {
+  SilentProgress silent;
+  const TrainShape shape{1, 1, 4, 2000};
+  const RowSource source = [&](int, int, std::vector<float>& rows) {
+    Rng rng(5);
+    rows.resize(2000 * 4);
+    for (float& x : rows) x = static_cast<float>(rng.uniform() * 1.8 - 0.9);
+    for (std::size_t i = 0; i < rows.size(); i += 100) rows[i] = 50;
+  };
+  CodeSpec c = code(BookScope::shared, BookPer::layer, 2);
+  c.dsub = 1;
+  c.inliers = true;
+  const auto sorted = [](BookPart part) {
+    std::sort(part.centroids.begin(), part.centroids.end());
+    return part;
+  };
+  const BookPart plain = sorted(train_part(c, Side::key, shape, {}, source, 0, silent));
+  EXPECT_NEAR(plain.centroids[3], 0.675, 0.05);  // without `inliers` it would be 50
+  // Uniform on [-0.9, 0.9]: deviation 0.5196, of the four levels 0.5031: stretched by 1.033.
+  c.q_norm = true;
+  const BookPart stretched = sorted(train_part(c, Side::key, shape, {}, source, 0, silent));
+  EXPECT_NEAR(stretched.centroids[3] / plain.centroids[3], std::sqrt(16.0 / 15), 0.01);
+  c.q_norm = false;
+  c.centroids = Centroids::e5m2;
+  for (const float x : train_part(c, Side::key, shape, {}, source, 0, silent).centroids)
+    EXPECT_EQ(float_to_half(x) & 0xff, 0) << x;  // an e5m2 is the upper byte of a half
 }
 
 TEST(Train, Errors) {
