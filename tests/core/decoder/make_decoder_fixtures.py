@@ -115,17 +115,19 @@ def unpermute(w, heads):
 
 
 def load_gguf(path):
-    """The model in float32 and its tokenizer (GPT-2 pattern after splitting single digits)."""
+    """The model in float32 and its tokenizer: SmolLM's of the Llama architecture, or Qwen2's."""
     import gguf
     import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     reader = gguf.GGUFReader(path)
-    value = lambda key: reader.fields["llama." + key].contents()
+    arch = reader.fields["general.architecture"].contents()
+    qwen = arch == "qwen2"
+    value = lambda key: reader.fields[f"{arch}." + key].contents()
     heads, kv = value("attention.head_count"), value("attention.head_count_kv")
     weights = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
-    config = LlamaConfig(
+    config = (Qwen2Config if qwen else LlamaConfig)(
         hidden_size=value("embedding_length"), intermediate_size=value("feed_forward_length"),
         num_hidden_layers=value("block_count"), num_attention_heads=heads, num_key_value_heads=kv,
         vocab_size=weights["token_embd.weight"].shape[0], rms_norm_eps=value("attention.layer_norm_rms_epsilon"),
@@ -139,10 +141,15 @@ def load_gguf(path):
     for layer in range(config.num_hidden_layers):
         for ours, theirs in names.items():
             w = weights[f"blk.{layer}.{ours}.weight"]
-            if ours in ("attn_q", "attn_k"):
+            if ours in ("attn_q", "attn_k") and not qwen:
                 w = unpermute(w, heads if ours == "attn_q" else kv)
             state[f"model.layers.{layer}.{theirs}.weight"] = w
-    model = LlamaForCausalLM(config)
+            if qwen and ours in ("attn_q", "attn_k", "attn_v"):
+                state[f"model.layers.{layer}.{theirs}.bias"] = weights[f"blk.{layer}.{ours}.bias"]
+    if "output.weight" in weights:
+        config.tie_word_embeddings = False
+        state["lm_head.weight"] = weights["output.weight"]
+    model = (Qwen2ForCausalLM if qwen else LlamaForCausalLM)(config)
     state = {k: torch.from_numpy(np.ascontiguousarray(v, dtype=np.float32)) for k, v in state.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert set(missing) <= {"lm_head.weight"} and not unexpected, (missing, unexpected)
@@ -152,9 +159,14 @@ def load_gguf(path):
     merges = [tuple(m.split(" ")) for m in reader.fields["tokenizer.ggml.merges"].contents()]
     kinds = reader.fields["tokenizer.ggml.token_type"].contents()
     tokenizer = tokenizers.Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True),
-         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    steps = [pre_tokenizers.Digits(individual_digits=True)]
+    if qwen:
+        tokenizer.normalizer = normalizers.NFC()
+        steps = [pre_tokenizers.Split(Regex(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+            r"|\s+(?!\S)|\s+"), "isolated")]
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not qwen))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([t for t, kind in zip(tokens, kinds) if kind == 3])
     return model.float().eval(), tokenizer
@@ -169,9 +181,11 @@ def embedded(path, out):
             logits = model(torch.tensor([ids])).logits[0]
         nll = torch.nn.functional.cross_entropy(logits[:-1].double(), torch.tensor(ids[1:]), reduction="sum").item()
         top = torch.topk(logits[-1], 10)
-        cases.append(dict(text=text, ids=ids, nll=nll,
+        greedy = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False, pad_token_id=0)
+        greedy = greedy[0, len(ids):].tolist()
+        cases.append(dict(text=text, ids=ids, nll=nll, greedy=greedy,
                           top=[dict(id=i, logit=round(x, 5)) for i, x in zip(top.indices.tolist(), top.values.tolist())]))
-        print(len(ids), "tokens, nll", nll / (len(ids) - 1), repr(tokenizer.decode([cases[-1]["top"][0]["id"]])))
+        print(len(ids), "tokens, nll", nll / (len(ids) - 1), repr(tokenizer.decode(greedy)))
     out.write_text(json.dumps(dict(model=Path(path).name, cases=cases), ensure_ascii=False) + "\n")
 
 
