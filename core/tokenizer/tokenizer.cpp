@@ -41,6 +41,8 @@ void Tokenizer::Impl::finish() {
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   for (AddedToken token : added) {
     if (token.normalized) token.content = normalizer.apply(token.content);
+    // The decoder sees an added token as it is looked for, with the marks of spaces.
+    if (pieces) bytes[static_cast<std::size_t>(token.id)] = piece_bytes(token.content);
     (token.normalized ? normalized : raw).add(token);
   }
 }

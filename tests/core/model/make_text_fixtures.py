@@ -309,6 +309,8 @@ def gguf_pieces(cases):
     special = set(tokens[:5 + 256])
     scores = [0.0 if t in special else -float(vocab[t] // 3) for t in tokens]  # ties on purpose
     w = gguf.GGUFWriter(OUT / "pieces.gguf", "llama")
+    w.add_embedding_length(4)  # what the reader of weights wants to know
+    w.add_head_count(1)
     w.add_tokenizer_model("llama")
     w.add_token_list(tokens)
     w.add_token_scores(scores)
