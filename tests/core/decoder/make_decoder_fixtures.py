@@ -92,12 +92,13 @@ def tiny(out):
         n = 200
         ids = torch.randint(0, 96, (1, n), generator=torch.Generator().manual_seed(100 + seed))
         with torch.no_grad():
-            logits = model(ids).logits[0]
-            # And by steps: a prompt, then one token at a time on the cache of it.
+            # By steps: a prompt, then one token at a time on the cache of it. (First: the angles of `dynamic`
+            # RoPE stay in the model, and are those of the longest sequence that it has seen.)
             prompt = 100
             cache = model(ids[:, :prompt], use_cache=True).past_key_values
             steps = [model(ids[:, i:i + 1], past_key_values=cache, use_cache=True).logits[0, 0]
                      for i in range(prompt, n)]
+            logits = model(ids).logits[0]
         nll = torch.nn.functional.cross_entropy(logits[:-1].double(), ids[0, 1:], reduction="sum").item()
         rows = [0, 1, 37, 130, n - 1]
         expected = dict(ids=ids[0].tolist(), rows=rows, nll=nll,
