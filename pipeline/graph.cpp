@@ -73,6 +73,28 @@ class Builder {
     return node;
   }
 
+  static bool has_metric(const codec::SideSpec& side) {
+    return std::any_of(side.transforms.begin(), side.transforms.end(), [](const transform::TransformSpec& step) {
+      return step.kind == transform::TransformKind::metric && step.moment != transform::Moment::identity;
+    });
+  }
+  static bool weighted(const codec::SideSpec& side) {
+    return vector_coded(side) && side.code.weights != codec::Weights::uniform;
+  }
+
+  // The same tokens as the dump; the method's window says which pairs count.
+  int statistics(const Method& method) {
+    Node node = dump();
+    node.stage = "statistics";
+    node.label = "statistics of " + plan_.model.name;
+    node.version = kStatisticsVersion;
+    node.fields.erase("probes");
+    node.fields["sinks"] = method.codec.window.sinks;
+    node.fields["recent"] = method.codec.window.recent;
+    node.code = run_statistics;
+    return add(std::move(node));
+  }
+
   MethodNodes nodes_of(const Method& method) {
     MethodNodes nodes;
     const codec::CodecSpec& codec = method.codec;
@@ -84,6 +106,7 @@ class Builder {
       calibrate.fields = Json{{"key", config::to_json(codec.key.transforms)},
                               {"value", config::to_json(codec.value.transforms)}};
       calibrate.inputs = {{"kv_samples", graph_.dump}};
+      if (has_metric(codec.key) || has_metric(codec.value)) calibrate.inputs.emplace_back("kv_statistics", statistics(method));
       calibrate.code = run_calibrate;
       nodes.calibrate = add(std::move(calibrate));
       Node transform;
@@ -113,6 +136,7 @@ class Builder {
         books.inputs = {{"kv_samples", graph_.dump}};
       else
         books.inputs = {{"kv_transformed", nodes.transform}};
+      if (weighted(*side)) books.inputs.emplace_back("kv_statistics", statistics(method));
       books.code = run_books;
       codebook.inputs.emplace_back(name, add(std::move(books)));
     }

@@ -150,12 +150,40 @@ constexpr A kCodecAttrs[] = {
     {"/", "codebook_key", kText, true, "key of the codebook artifact"},
 };
 
+constexpr A kStatisticsAttrs[] = {
+    {"/", "n_layers", kWhole, true, "layers"},
+    {"/", "n_q_heads", kWhole, true, "query heads"},
+    {"/", "n_kv_heads", kWhole, true, "key and value heads"},
+    {"/", "head_dim", kWhole, true, "channels of a head"},
+    {"/", "sinks", kWhole, true, "first tokens that a query finds exact"},
+    {"/", "recent", kWhole, true, "newest tokens that a query finds exact"},
+};
+
+constexpr D kStatisticsData[] = {
+    {"/{layer}/attention", DType::f32, {"n_kv_heads", "n_tokens"}, true, true, "sum of squared attention weights"},
+    {"/{layer}/sensitivity",
+     DType::f32,
+     {"n_kv_heads", "n_tokens"},
+     true,
+     true,
+     "the same, times the squared distance of value and output behind W_o"},
+    {"/{layer}/query_moment", DType::f32, {"n_kv_heads", "head_dim", "head_dim"}, true, true, "mean of q q^T"},
+    {"/{layer}/sensitive_moment",
+     DType::f32,
+     {"n_kv_heads", "head_dim", "head_dim"},
+     true,
+     true,
+     "the same, queries weighted by their sensitivity"},
+    {"/{layer}/output_metric", DType::f32, {"n_kv_heads", "head_dim", "head_dim"}, true, true, "sum of W_o^T W_o over heads"},
+};
+
 constexpr FileRule kRules[] = {
     {FileKind::kv_samples, "kv_samples", 1, kSampleAttrs, kSampleData},
     {FileKind::transform, "transform", 1, kTransformAttrs, kTransformData},
     {FileKind::kv_transformed, "kv_transformed", 1, kTransformedAttrs, kTransformedData},
     {FileKind::codebook, "codebook", 1, kCodebookAttrs, kCodebookData},
     {FileKind::codec, "codec", 1, kCodecAttrs, {}},
+    {FileKind::kv_statistics, "kv_statistics", 1, kStatisticsAttrs, kStatisticsData},
 };
 
 }  // namespace

@@ -34,6 +34,8 @@ Step::Kind expected_step(TransformKind kind) {
       return Step::Kind::center;
     case TransformKind::smooth:
       return Step::Kind::scale;
+    case TransformKind::metric:
+      return Step::Kind::dense;
     case TransformKind::hadamard:
       break;
   }
@@ -62,10 +64,13 @@ void check_transforms(const std::vector<HeadTransform>& transforms, const SideSp
         fail<ContractError>("{}: expected step {} to be {}, found {}", place, s, step_name(kind),
                             step_name(step.kind));
       if (step.kind == Step::Kind::hadamard) continue;
-      if (step.vector.size() != static_cast<std::size_t>(d))
-        fail<ContractError>("{}: expected {} values in step {}, found {}", place, d, s,
-                            step.vector.size());
-      for (const float value : step.vector)
+      const bool dense = step.kind == Step::Kind::dense;
+      const std::vector<float>& values = dense ? step.matrix : step.vector;
+      const std::size_t size = static_cast<std::size_t>(d) * (dense ? d : 1);
+      if (values.size() != size || (dense && step.inverse.size() != size))
+        fail<ContractError>("{}: expected {} values in step {}, found {}", place, size, s,
+                            values.size());
+      for (const float value : values)
         if (!std::isfinite(value) || (step.kind == Step::Kind::scale && value <= 0))
           fail<ContractError>("{}: step {} ({}) holds {}", place, s, step_name(step.kind), value);
     }

@@ -21,6 +21,9 @@ void check_side(const SideSpec& side, const char* name, int head_dim, const conf
       config_fail(mark, "{}: hadamard needs a head_dim that is a power of two; the model's is {}",
                   name, head_dim);
   const CodeSpec& code = side.code;
+  for (const TransformSpec& step : side.transforms)
+    if (step.kind == TransformKind::metric && head_dim % step.subspace != 0)
+      config_fail(mark, "{}: metric's subspace {} does not divide the model's head_dim {}", name, step.subspace, head_dim);
   if (code.kind == CodeKind::vector && head_dim % code.dsub != 0)
     config_fail(mark, "{}: dsub {} does not divide the model's head_dim {}", name, code.dsub,
                 head_dim);
@@ -72,6 +75,9 @@ void WindowSpec::check(const config::Mark& mark) const {
 }
 
 void CodecSpec::check(const config::Mark& mark) const {
+  for (const TransformSpec& step : value.transforms)
+    if (step.kind == TransformKind::metric && step.moment == transform::Moment::sensitive)
+      config_fail(mark, "value: moment sensitive is of queries and so for keys only; expected plain or identity");
   const auto side = [&](const char* name, const CodeSpec& code, Flush flush) {
     if (code.kind != CodeKind::integer || code.axis != Axis::channel || flush != Flush::block)
       return;

@@ -37,6 +37,17 @@ constexpr auto enum_names(BookPer) {
   return std::array{P{"head", BookPer::head}, P{"layer", BookPer::layer}, P{"model", BookPer::model}};
 }
 
+// What a training point counts for in k-means: `attention` = the sum over the queries that find its token
+// coded of the squared attention weight (an error of a value reaches the output with that weight);
+// `sensitivity` = the same times the squared distance, behind W_o, of its value from the query's output
+// (an error of a key's score does). A tenth of the mean is added to each.
+enum class Weights { uniform, attention, sensitivity };
+constexpr auto enum_names(Weights) {
+  using P = std::pair<std::string_view, Weights>;
+  return std::array{P{"uniform", Weights::uniform}, P{"attention", Weights::attention},
+                    P{"sensitivity", Weights::sensitivity}};
+}
+
 enum class Axis { channel, token };
 constexpr auto enum_names(Axis) {
   using P = std::pair<std::string_view, Axis>;
@@ -53,6 +64,7 @@ struct CodeSpec {
   int bits = 8;
   BookScope scope = BookScope::shared;
   BookPer per = BookPer::head;
+  Weights weights = Weights::uniform;
   Axis axis = Axis::token;
   int group = 32;
   template <class V>
@@ -62,6 +74,7 @@ struct CodeSpec {
     v("bits", bits, "bits of one code, 1..16 (integer: 1..8)");
     v("scope", scope, "vector: one codebook for all sub-spaces (shared) or one each (subspace)");
     v("per", per, "vector: one codebook per KV head, layer or model");
+    v("weights", weights, "vector: uniform | attention | sensitivity, of points in k-means");
     v("axis", axis, "integer: channel (groups of tokens) or token (groups of channels)");
     v("group", group, "integer: tokens or channels of a group");
   }

@@ -35,10 +35,12 @@ std::uint64_t mix(std::uint64_t seed, std::uint64_t value) {
 struct Gather {
   Rng rng;
   std::int64_t left, wanted;
-  std::vector<float> points;
+  std::vector<float> points, weights;
 
   // Candidates: sub-vectors [n_tokens * M] of rows when book < 0, else sub-space `book` of each.
-  void add(const std::vector<float>& rows, const TrainShape& shape, int dsub, int book) {
+  // token_weights [n_tokens] or empty.
+  void add(const std::vector<float>& rows, const std::vector<float>& token_weights, const TrainShape& shape, int dsub,
+           int book) {
     const std::int64_t stride = book < 0 ? dsub : shape.head_dim;
     const float* x = rows.data() + (book < 0 ? 0 : book * dsub);
     const std::int64_t n = static_cast<std::int64_t>(rows.size()) / stride;
@@ -46,6 +48,7 @@ struct Gather {
       if (wanted < left && static_cast<std::int64_t>(rng.below(left)) >= wanted) continue;
       --wanted;
       points.insert(points.end(), x + i * stride, x + i * stride + dsub);
+      if (!token_weights.empty()) weights.push_back(token_weights[static_cast<std::size_t>(i * stride / shape.head_dim)]);
     }
   }
 };
@@ -57,6 +60,17 @@ void TrainSettings::check(const config::Mark& mark) const {
     config::config_fail(mark, "iterations must be 1..1000, not {}", iterations);
   if (max_points < 1)
     config::config_fail(mark, "max_points must be at least 1, not {}", max_points);
+}
+
+void temper(std::vector<float>& weights) {
+  double sum = 0;
+  for (const float weight : weights) sum += weight;
+  if (!(sum > 0)) {
+    std::fill(weights.begin(), weights.end(), 1.0f);
+    return;
+  }
+  const double mean = sum / static_cast<double>(weights.size());
+  for (float& weight : weights) weight = static_cast<float>(weight / mean + 0.1);
 }
 
 int train_parts(const CodeSpec& code, const TrainShape& shape) {
@@ -72,7 +86,8 @@ int part_problems(const CodeSpec& code, const TrainShape& shape) {
 
 BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
                     const TrainSettings& settings, const RowSource& source, int part,
-                    Progress& progress) {
+                    Progress& progress, const WeightSource& weight_source,
+                    const quant::TrainMany& train) {
   VI_CHECK(code.kind == CodeKind::vector && part >= 0 && part < train_parts(code, shape), "part {}",
            part);
   VI_CHECK(shape.head_dim % code.dsub == 0, "dsub {} does not divide head_dim {}", code.dsub,
@@ -90,7 +105,7 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
   const std::size_t group_floats = static_cast<std::size_t>(n_points) * code.dsub * c.books;
   const int batch =
       static_cast<int>(std::clamp<std::size_t>(kBatchFloats / group_floats, 1, c.groups));
-  std::vector<float> rows;
+  std::vector<float> rows, token_weights;
   for (int first = 0; first < c.groups; first += batch) {
     const int end = std::min(c.groups, first + batch);
     std::vector<Gather> gathers;
@@ -100,7 +115,7 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
         std::uint64_t seed = mix(settings.seed, static_cast<std::uint64_t>(side));
         for (const int value : {part, group, book}) seed = mix(seed, value);
         seeds.push_back(mix(seed, 1));
-        gathers.push_back({Rng(seed), candidates, n_points, {}});
+        gathers.push_back({Rng(seed), candidates, n_points, {}, {}});
         gathers.back().points.reserve(n_points * code.dsub);
       }
     for (int group = first; group < end; ++group)
@@ -111,14 +126,19 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
         VI_CHECK(rows.size() == static_cast<std::size_t>(shape.n_tokens) * shape.head_dim,
                  "layer {} head {}: {} values for {} tokens", layer, head, rows.size(),
                  shape.n_tokens);
+        if (weight_source) {
+          weight_source(layer, head, token_weights);
+          VI_CHECK(token_weights.size() == static_cast<std::size_t>(shape.n_tokens), "{} weights for {} tokens",
+                   token_weights.size(), shape.n_tokens);
+        }
         for (int book = 0; book < c.books; ++book)
           gathers[(group - first) * c.books + book].add(
-              rows, shape, code.dsub, code.scope == BookScope::shared ? -1 : book);
+              rows, token_weights, shape, code.dsub, code.scope == BookScope::shared ? -1 : book);
       }
     std::vector<quant::KmeansProblem> problems;
     for (std::size_t i = 0; i < gathers.size(); ++i)
-      problems.push_back({gathers[i].points, {}, code.dsub, code.ksub(), seeds[i]});
-    for (const quant::KmeansResult& book : quant::train_many(problems, kmeans, progress)) {
+      problems.push_back({gathers[i].points, gathers[i].weights, code.dsub, code.ksub(), seeds[i]});
+    for (const quant::KmeansResult& book : train(problems, kmeans, progress)) {
       result.centroids.insert(result.centroids.end(), book.centroids.begin(), book.centroids.end());
       result.usage.insert(result.usage.end(), book.usage.begin(), book.usage.end());
       result.train_mse.push_back(book.train_mse);

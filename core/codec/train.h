@@ -11,6 +11,7 @@
 
 #include "core/codec/codec.h"
 #include "core/common/progress.h"
+#include "core/quant/kmeans.h"
 
 namespace vi::codec {
 
@@ -20,16 +21,26 @@ constexpr auto enum_names(Side) {
   return std::array{P{"key", Side::key}, P{"value", Side::value}};
 }
 
+// Who trains: faiss::Clustering (on a GPU it searches there; the bytes are the same), or on a GPU our own
+// trainer of all problems at once (other bytes, the same inertia within 0.5 %).
+enum class Trainer { faiss, batched };
+constexpr auto enum_names(Trainer) {
+  using P = std::pair<std::string_view, Trainer>;
+  return std::array{P{"faiss", Trainer::faiss}, P{"batched", Trainer::batched}};
+}
+
 struct TrainSettings {
   int iterations = 30;
   std::int64_t max_points = 65536;  // per codebook; never more than 256 a centroid (FAISS's rule)
   std::uint64_t seed = 1;
+  Trainer trainer = Trainer::faiss;
   template <class V>
   void visit(V& v) {
     v("iterations", iterations, "k-means iterations");
     v("max_points", max_points,
       "sub-vectors a codebook is trained on, at most; also at most 256 a centroid");
     v("seed", seed, "sampling and initial centroids");
+    v("trainer", trainer, "faiss | batched (GPU only)");
   }
   void check(const config::Mark& mark) const;
 };
@@ -41,6 +52,13 @@ struct TrainShape {
 
 // Fills `rows` with the transformed samples [n_tokens, head_dim] of (layer, head); one caller.
 using RowSource = std::function<void(int layer, int head, std::vector<float>& rows)>;
+
+// Fills `weights` with what each token of (layer, head) counts for [n_tokens]; none: all alike.
+using WeightSource = std::function<void(int layer, int head, std::vector<float>& weights)>;
+
+// Adds a tenth of the mean to each, so that tokens no query of the calibration looked at still count; all
+// zero (a text shorter than the window): all 1.
+void temper(std::vector<float>& weights);
 
 // The codebooks of one layer, or of the model when all layers share.
 struct BookPart {
@@ -59,7 +77,8 @@ int part_problems(const CodeSpec& code, const TrainShape& shape);
 // One part; the same bytes whichever were made before. Progress advances by one a codebook.
 BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
                     const TrainSettings& settings, const RowSource& rows, int part,
-                    Progress& progress);
+                    Progress& progress, const WeightSource& weights = {},
+                    const quant::TrainMany& train = quant::train_many);
 // All parts in order -> what Codec takes.
 CodebookSide join_parts(const std::vector<BookPart>& parts);
 

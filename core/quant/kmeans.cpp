@@ -29,7 +29,8 @@ constexpr double kWorthThreads =
 // What faiss::Clustering asks for distances: the centroids, searched by assign().
 class AssignIndex final : public Index {
  public:
-  AssignIndex(int dsub, int ksub) : Index(dsub, faiss::METRIC_L2), ksub_(ksub) {}
+  AssignIndex(int dsub, int ksub, std::unique_ptr<CentroidSearch> search)
+      : Index(dsub, faiss::METRIC_L2), ksub_(ksub), search_(std::move(search)) {}
 
   void add(idx_t n, const float* x) override {
     VI_CHECK(n == ksub_ && ntotal == 0, "{} centroids added to {} of {}", n, ntotal, ksub_);
@@ -37,7 +38,9 @@ class AssignIndex final : public Index {
     fresh_ = last_.size() != size || std::memcmp(last_.data(), x, size * sizeof(float)) != 0;
     if (fresh_) {
       last_.assign(x, x + size);
-      if (table_.ksub() == 0)
+      if (search_)
+        search_->set(x);
+      else if (table_.ksub() == 0)
         table_ = CentroidTable(x, ksub_, d);
       else
         table_.set(x);
@@ -54,8 +57,9 @@ class AssignIndex final : public Index {
     if (fresh_ || static_cast<idx_t>(codes_.size()) != n) {
       codes_.resize(n);
       distances_.resize(n);
-#pragma omp parallel for schedule(static)
-      for (idx_t at = 0; at < n; at += kChunk)
+      if (search_) search_->assign(x, static_cast<std::size_t>(n), codes_.data(), distances_.data());
+#pragma omp parallel for schedule(static) if (!search_)
+      for (idx_t at = search_ ? n : 0; at < n; at += kChunk)
         quant::assign(table_, x + at * d, std::min<idx_t>(kChunk, n - at), d, codes_.data() + at, 1,
                       distances_.data() + at);
       fresh_ = false;
@@ -66,6 +70,7 @@ class AssignIndex final : public Index {
 
  private:
   int ksub_;
+  std::unique_ptr<CentroidSearch> search_;
   CentroidTable table_;
   std::vector<float> last_;
   mutable bool fresh_ = true;
@@ -93,13 +98,6 @@ class ThreadScope {
   int before_;
 };
 
-struct Sample {
-  std::span<const float> points;
-  std::vector<float> weights;  // mean 1, or empty
-  std::vector<float> storage;
-  std::int64_t n = 0;
-};
-
 void check(const KmeansProblem& problem, const KmeansSettings& settings) {
   VI_CHECK(problem.dsub >= 1 && problem.ksub >= 1 && problem.ksub <= 65536, "dsub {}, ksub {}",
            problem.dsub, problem.ksub);
@@ -124,11 +122,11 @@ void check(const KmeansProblem& problem, const KmeansSettings& settings) {
 // FAISS's rule, drawn by us: at most ksub * max_points_per_centroid points, without replacement, in
 // their order. Weights are scaled to mean 1: FAISS splits an empty cluster off one whose weight
 // exceeds 1 and would search for ever if there were none.
-Sample draw(const KmeansProblem& problem, const KmeansSettings& settings, Rng& rng) {
+KmeansSample draw(const KmeansProblem& problem, const KmeansSettings& settings, Rng& rng) {
   const std::int64_t dsub = problem.dsub;
   const std::int64_t n = static_cast<std::int64_t>(problem.points.size()) / dsub;
   const std::int64_t most = std::int64_t{problem.ksub} * settings.max_points_per_centroid;
-  Sample sample;
+  KmeansSample sample;
   sample.points = problem.points;
   sample.n = n;
   sample.weights.assign(problem.weights.begin(), problem.weights.end());
@@ -171,43 +169,28 @@ std::vector<float> few_different(std::span<const float> points, int dsub, int li
   return result;
 }
 
-std::vector<float> cluster(const KmeansProblem& problem, const KmeansSettings& settings,
-                           const Sample& sample, Rng& rng) {
-  const std::size_t size = static_cast<std::size_t>(problem.ksub) * problem.dsub;
-  std::vector<float> centroids = few_different(sample.points, problem.dsub, problem.ksub);
-  if (!centroids.empty()) {
-    const std::size_t different = centroids.size();
-    for (std::size_t i = 0; centroids.size() < size; ++i)
-      centroids.push_back(centroids[i % different]);
-    return centroids;
-  }
-  faiss::ClusteringParameters parameters;
-  parameters.niter = settings.iterations;
-  parameters.seed = static_cast<int>(rng.next() & 0x3fffffff);
-  parameters.min_points_per_centroid = 1;  // or it prints a warning
-  parameters.max_points_per_centroid = settings.max_points_per_centroid;
-  faiss::Clustering clustering(problem.dsub, problem.ksub, parameters);
-  AssignIndex index(problem.dsub, problem.ksub);
-  clustering.train(sample.n, sample.points.data(), index,
-                   sample.weights.empty() ? nullptr : sample.weights.data());
-  return clustering.centroids;
-}
-
 }  // namespace
 
-KmeansResult kmeans(const KmeansProblem& problem, const KmeansSettings& settings) {
+KmeansSample kmeans_sample(const KmeansProblem& problem, const KmeansSettings& settings) {
   check(problem, settings);
-  const int threads = settings.threads > 0 ? settings.threads : omp_get_max_threads();
-  const ThreadScope scope(omp_in_parallel() || work(problem, settings) < kWorthThreads ? 1
-                                                                                       : threads);
   Rng rng(problem.seed);
-  const Sample sample = draw(problem, settings, rng);
+  KmeansSample sample = draw(problem, settings, rng);
+  const std::size_t size = static_cast<std::size_t>(problem.ksub) * problem.dsub;
+  sample.few = few_different(sample.points, problem.dsub, problem.ksub);
+  const std::size_t different = sample.few.size();
+  if (different > 0)
+    for (std::size_t i = 0; sample.few.size() < size; ++i) sample.few.push_back(sample.few[i % different]);
+  else
+    sample.clustering_seed = static_cast<std::int64_t>(rng.next() & 0x3fffffff);
+  return sample;
+}
+
+KmeansResult kmeans_result(const KmeansProblem& problem, const KmeansSample& sample, std::vector<float> centroids) {
   KmeansResult result;
   result.n_train = sample.n;
-  result.centroids = cluster(problem, settings, sample, rng);
+  result.centroids = std::move(centroids);
   for (float& value : result.centroids)
     value = half_to_float(float_to_half(std::clamp(value, -65504.0f, 65504.0f)));
-
   result.usage.assign(problem.ksub, 0);
   const CentroidTable table(result.centroids.data(), problem.ksub, problem.dsub);
   std::vector<std::uint16_t> codes(kChunk);
@@ -227,6 +210,25 @@ KmeansResult kmeans(const KmeansProblem& problem, const KmeansSettings& settings
   result.train_mse = error / (weight_sum * problem.dsub);
   result.dead = static_cast<int>(std::count(result.usage.begin(), result.usage.end(), 0));
   return result;
+}
+
+KmeansResult kmeans(const KmeansProblem& problem, const KmeansSettings& settings) {
+  const int threads = settings.threads > 0 ? settings.threads : omp_get_max_threads();
+  const ThreadScope scope(omp_in_parallel() || work(problem, settings) < kWorthThreads ? 1
+                                                                                       : threads);
+  const KmeansSample sample = kmeans_sample(problem, settings);
+  if (!sample.few.empty()) return kmeans_result(problem, sample, sample.few);
+  faiss::ClusteringParameters parameters;
+  parameters.niter = settings.iterations;
+  parameters.seed = static_cast<int>(sample.clustering_seed);
+  parameters.min_points_per_centroid = 1;  // or it prints a warning
+  parameters.max_points_per_centroid = settings.max_points_per_centroid;
+  faiss::Clustering clustering(problem.dsub, problem.ksub, parameters);
+  AssignIndex index(problem.dsub, problem.ksub,
+                    settings.search ? settings.search(problem.dsub, problem.ksub) : nullptr);
+  clustering.train(sample.n, sample.points.data(), index,
+                   sample.weights.empty() ? nullptr : sample.weights.data());
+  return kmeans_result(problem, sample, clustering.centroids);
 }
 
 std::vector<KmeansResult> train_many(std::span<const KmeansProblem> problems,

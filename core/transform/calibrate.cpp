@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/common/error.h"
+#include "core/transform/metric.h"
 
 namespace vi::transform {
 namespace {
@@ -47,7 +48,8 @@ std::vector<double> channel_statistic(Statistic statistic, const float* rows, st
 }
 
 HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* rows,
-                        std::size_t n_rows, int d, std::string_view place) {
+                        std::size_t n_rows, int d, std::string_view place,
+                        const MomentSource& moment) {
   HeadTransform result{d, {}};
   const bool measures = std::any_of(specs.begin(), specs.end(), [](const TransformSpec& spec) {
     return spec.kind != TransformKind::hadamard;
@@ -79,6 +81,17 @@ HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* ro
           fail("{}: hadamard needs a head_dim that is a power of two, not {}", place, d);
         step.kind = Step::Kind::hadamard;
         break;
+      case TransformKind::metric: {
+        std::vector<double> m(static_cast<std::size_t>(d) * d, 0.0);
+        if (spec.moment == Moment::identity) {
+          for (int i = 0; i < d; ++i) m[static_cast<std::size_t>(i) * d + i] = 1.0;
+        } else {
+          VI_CHECK(moment, "{}: a metric step without a second moment", place);
+          m = moment_behind(result, moment(spec.moment));
+        }
+        step = metric_basis(spec, m, work.data(), n_rows, d, place).step;
+        break;
+      }
     }
     const HeadTransform one{d, {step}};
     if (measures) one.forward(work.data(), n_rows);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -18,9 +19,13 @@ inline constexpr double kStatisticFloor = 1e-4;
 std::vector<double> channel_statistic(Statistic statistic, const float* rows, std::size_t n_rows,
                                       int head_dim);
 
+// M of the `metric` steps, [head_dim, head_dim] in the model's space (metric.h); not asked for without one.
+using MomentSource = std::function<std::vector<double>(Moment)>;
+
 // rows [n_rows, head_dim]. `place` ("layer 3 head 1 key") begins the message of an Error: NaN or
 // infinite rows, no rows where a step measures, head_dim not a power of two with a Hadamard.
 HeadTransform calibrate(const std::vector<TransformSpec>& specs, const float* rows,
-                        std::size_t n_rows, int head_dim, std::string_view place = "samples");
+                        std::size_t n_rows, int head_dim, std::string_view place = "samples",
+                        const MomentSource& moment = {});
 
 }  // namespace vi::transform

@@ -18,6 +18,8 @@ TransformSpec TransformSpec::from_scalar(std::string_view word) {
 void TransformSpec::check(const config::Mark& mark) const {
   if (kind == TransformKind::smooth && !(exponent > 0.0 && exponent <= 1.0))
     config_fail(mark, "smooth: exponent must be above 0 and at most 1, not {}", exponent);
+  if (kind == TransformKind::metric && (subspace < 1 || subspace > 256))
+    config_fail(mark, "metric: subspace must be 1..256, not {}", subspace);
 }
 
 }  // namespace vi::transform

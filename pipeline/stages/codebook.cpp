@@ -1,10 +1,12 @@
 // books: the centroids of one side, layer by layer with a checkpoint each. codebook: both sides in one
 // codebook.h5 (VecInfer section 4.1; scopes: core/codec/train.h).
 #include <cstring>
+#include <optional>
 
 #include "core/codec/codec_io.h"
 #include "core/codec/train.h"
 #include "core/common/interrupt.h"
+#include "eval/gpu_backend.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"
@@ -81,6 +83,25 @@ std::vector<std::string> run_books(StageContext& context) {
   const codec::CodeSpec code = code_spec_from_json(context.fields.at("code"));
   codec::TrainSettings settings;
   config::read(node_from_json(context.fields.at("settings")), settings);
+  const bool gpu = context.session.device() == Device::cuda;
+  if (settings.trainer == codec::Trainer::batched && !gpu)
+    fail<CudaError>("codebook: trainer batched runs on a GPU only; use --device cuda or trainer: faiss");
+  const quant::TrainMany train = [&](std::span<const quant::KmeansProblem> all, const quant::KmeansSettings& how, Progress& progress) {
+    if (settings.trainer == codec::Trainer::batched) return eval::gpu_backend().train_batched(all, how, progress);
+    quant::KmeansSettings with = how;
+    if (gpu) with.search = eval::gpu_backend().search();
+    return quant::train_many(all, with, progress);
+  };
+  std::optional<artifact::H5File> statistics;
+  if (const auto* input = context.find_input("kv_statistics")) statistics.emplace(input->open_h5("kv_statistics.h5"));
+  codec::WeightSource weights;
+  if (statistics)
+    weights = [&](int layer, int head, std::vector<float>& out) {
+      out.resize(static_cast<std::size_t>(samples.n_tokens));
+      statistics->read_slab<float>(layer_group(layer) + (code.weights == codec::Weights::attention ? "/attention" : "/sensitivity"),
+                                   {{head, 0}, {1, samples.n_tokens}}, out);
+      codec::temper(out);
+    };
   const codec::TrainShape shape{samples.n_layers, samples.n_kv_heads, samples.head_dim, samples.n_tokens};
   const int parts = codec::train_parts(code, shape);
   const int problems = codec::part_problems(code, shape);
@@ -102,7 +123,7 @@ std::vector<std::string> run_books(StageContext& context) {
       made.push_back(codec::train_part(
           code, side, shape, settings,
           [&](int layer, int head, std::vector<float>& rows) { rows = samples.rows(layer, side_name, head); },
-          part, context.progress));
+          part, context.progress, weights, train));
       context.pending.save_checkpoint(name, part_bytes(made.back()));
     }
     const codec::BookPart& last = made.back();

@@ -12,101 +12,17 @@
 #include "core/model/load.h"
 #include "eval/modes.h"
 #include "pipeline/session.h"
+#include "pipeline/stages/draw.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"
 
 namespace vi::pipeline {
 namespace {
 
-struct Sequence {
-  std::int64_t ordinal = 0;  // among all sequences of the text
-  std::int32_t doc = 0;
-  std::vector<std::int32_t> ids;
-};
-
-// Cuts documents into sequences of seq_len tokens (a rest of at least half of that counts too) and
-// keeps a uniform sample of them.
-class Reservoir {
- public:
-  explicit Reservoir(const CalibrationSpec& spec) : spec_(spec), rng_(spec.seed) {}
-  void add(std::span<const std::int32_t> ids) {
-    for (const std::int32_t id : ids) {
-      open_.push_back(id);
-      if (static_cast<int>(open_.size()) == spec_.seq_len) close();
-    }
-  }
-  void end_document() {
-    if (static_cast<int>(open_.size()) >= spec_.seq_len / 2) close();
-    open_.clear();
-    ++doc_;
-  }
-  std::vector<Sequence> take() {
-    std::sort(kept_.begin(), kept_.end(),
-              [](const Sequence& a, const Sequence& b) { return a.ordinal < b.ordinal; });
-    return std::move(kept_);
-  }
-
- private:
-  void close() {
-    Sequence sequence{seen_++, doc_, std::move(open_)};
-    open_.clear();
-    if (static_cast<int>(kept_.size()) < spec_.sequences) {
-      kept_.push_back(std::move(sequence));
-    } else if (const std::uint64_t slot = rng_.below(static_cast<std::uint64_t>(seen_));
-               slot < kept_.size()) {
-      kept_[slot] = std::move(sequence);
-    }
-  }
-  const CalibrationSpec& spec_;
-  Rng rng_;
-  std::vector<std::int32_t> open_;
-  std::vector<Sequence> kept_;
-  std::int64_t seen_ = 0;
-  std::int32_t doc_ = 0;
-};
-
-std::vector<Sequence> draw_sequences(Session& session) {
-  const CalibrationSpec& spec = session.plan().experiment.calibration;
-  const model::Tokenizer& tokenizer = *session.model().tokenizer;
-  Reservoir reservoir(spec);
-  const auto sink = [&](std::span<const std::int32_t> ids) {
-    check_interrupt();
-    reservoir.add(ids);
-  };
-  for (const std::string& file : spec.files) {
-    if (file.ends_with(".jsonl")) {
-      for_each_json_line(file, [&](std::int64_t line, const Json& record) {
-        const auto field = record.find(spec.field);
-        if (field == record.end() || !field->is_string())
-          fail<ContractError>("{}:{}: expected a text in field '{}'", file, line, spec.field);
-        sink(tokenizer.encode(field->get_ref<const std::string&>()));
-        reservoir.end_document();
-      });
-    } else {
-      model::encode_file(tokenizer, file, sink);
-      reservoir.end_document();
-    }
-  }
-  std::vector<Sequence> sequences = reservoir.take();
-  if (sequences.empty())
-    fail<ContractError>(
-        "{}: too short: expected at least {} tokens in one document (calibration: seq_len {})",
-        spec.files.front(), spec.seq_len / 2, spec.seq_len);
-  return sequences;
-}
-
-// Indices floor(i * total / n), i < n: an even sample of [0, total).
-std::vector<std::int64_t> even_sample(std::int64_t total, std::int64_t n) {
-  n = std::min(n, total);
-  std::vector<std::int64_t> out(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) out[static_cast<std::size_t>(i)] = i * total / n;
-  return out;
-}
-
 // Rows `keep` of x [heads, n, dim] as halves [heads, keep.size(), dim].
 void append_rows(std::vector<std::uint16_t>& out, const at::Tensor& x,
                  const std::vector<std::int64_t>& keep, int layer) {
-  const at::Tensor rows = x.to(at::kFloat).contiguous();
+  const at::Tensor rows = x.to(at::kCPU, at::kFloat).contiguous();
   const std::int64_t heads = rows.size(0), n = rows.size(1), dim = rows.size(2);
   const float* data = rows.const_data_ptr<float>();
   for (std::int64_t head = 0; head < heads; ++head)

@@ -5,7 +5,7 @@
 
 namespace vi::pipeline {
 
-inline constexpr int kDumpVersion = 1, kCalibrateVersion = 1, kTransformVersion = 1, kBooksVersion = 1,
+inline constexpr int kDumpVersion = 1, kStatisticsVersion = 1, kCalibrateVersion = 1, kTransformVersion = 1, kBooksVersion = 1,
                      kCodebookVersion = 1, kEvaluateVersion = 2, kProfileVersion = 1, kReportVersion = 2;
 
 struct StageRow {
@@ -14,14 +14,16 @@ struct StageRow {
 // For `vecinfer list stages`.
 inline constexpr StageRow kStages[] = {
     {"dump", "model, text", "kv_samples.h5", "run the model over calibration text, keep keys, values, queries"},
-    {"calibrate", "kv_samples.h5", "transform.h5", "smooth scales and other statistics of the transforms"},
+    {"statistics", "model, text", "kv_statistics.h5", "how much an error of each key and value would move the output (if a method asks)"},
+    {"calibrate", "kv_samples.h5, kv_statistics.h5", "transform.h5", "smooth scales and other statistics of the transforms"},
     {"transform", "kv_samples.h5, transform.h5", "kv_transformed.h5", "transformed samples, outliers before and after"},
-    {"codebook", "kv_transformed.h5", "codebook.h5", "k-means codebooks"},
+    {"codebook", "kv_transformed.h5, kv_statistics.h5", "codebook.h5", "k-means codebooks"},
     {"evaluate", "model, transform.h5, codebook.h5, task", "predictions.jsonl, scores.jsonl, metrics.json", "one method on one task"},
     {"profile", "codecs, shapes", "timings.jsonl", "attention time and cache bytes"},
     {"report", "all of them", "report.html, table.txt", "the table and the page"}};
 
 std::vector<std::string> run_dump(StageContext& context);
+std::vector<std::string> run_statistics(StageContext& context);
 std::vector<std::string> run_calibrate(StageContext& context);
 std::vector<std::string> run_transform(StageContext& context);
 std::vector<std::string> run_books(StageContext& context);

@@ -271,7 +271,8 @@ TEST(AnyKernel, RandomShapes) {
 
 // One codec for each kernel: look-up, gather, generic.
 std::vector<CaseSpec> one_of_each() {
-  std::vector<CaseSpec> all(3);
+  std::vector<CaseSpec> all(4);
+  all[3].key = all[3].value = {2, 8, false};
   all[1].key = {4, 10, true};
   all[1].value = {8, 12, true};
   all[2].key = {2, 3, false};

@@ -1,0 +1,96 @@
+// statistics: run the model over the dump's tokens once more and measure how much an error of each key and
+// value would move the output (eval/attention_statistics.h) -> kv_statistics.h5. Only where a method asks
+// for it: a metric step or weighted k-means.
+#include "core/artifact/contracts.h"
+#include "core/common/interrupt.h"
+#include "core/decoder/decoder_engine.h"
+#include "core/model/load.h"
+#include "eval/attention_statistics.h"
+#include "eval/modes.h"
+#include "pipeline/session.h"
+#include "pipeline/stages/draw.h"
+#include "pipeline/stages/samples.h"
+#include "pipeline/stages/stages.h"
+
+namespace vi::pipeline {
+namespace {
+
+// Every eighth query is asked: 256 a sequence of 2048, of each query head.
+constexpr std::int64_t kStride = 8;
+
+std::vector<float> host(const at::Tensor& x) {
+  const at::Tensor flat = x.to(at::kCPU, at::kFloat).contiguous();
+  const float* data = flat.const_data_ptr<float>();
+  return {data, data + flat.numel()};
+}
+
+}  // namespace
+
+std::vector<std::string> run_statistics(StageContext& context) {
+  Session& session = context.session;
+  const CalibrationSpec& spec = session.plan().experiment.calibration;
+  const model::ModelConfig& c = session.model().config;
+  const auto sinks = context.fields.at("sinks").get<std::int64_t>(), recent = context.fields.at("recent").get<std::int64_t>();
+  const std::vector<Sequence> sequences = draw_sequences(session);
+  std::int64_t total = 0;
+  for (const Sequence& sequence : sequences) total += std::ssize(sequence.ids);
+  const std::vector<std::int64_t> kept = even_sample(total, spec.tokens);
+  const auto n_tokens = std::ssize(kept);
+
+  auto file = artifact::H5File::create(context.pending.path("kv_statistics.h5"));
+  artifact::stamp(file, artifact::FileKind::kv_statistics);
+  for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"n_layers", c.n_layers}, {"n_q_heads", c.n_q_heads},
+                                    {"n_kv_heads", c.n_kv_heads}, {"head_dim", c.head_dim}, {"sinks", sinks}, {"recent", recent}})
+    file.set_attr("/", name, value);
+  const at::Device device = session.decoder().options().device;
+  std::vector<at::Tensor> metric, query, sensitive;
+  for (int layer = 0; layer < c.n_layers; ++layer) {
+    std::vector<float> w = session.model().weights->read_f32(model::layer_weight(layer, "self_attn.o_proj.weight"));
+    const std::int64_t columns = static_cast<std::int64_t>(c.n_q_heads) * c.head_dim;
+    const at::Tensor w_o = at::from_blob(w.data(), {std::ssize(w) / columns, columns}, at::kFloat).to(device);
+    metric.push_back(eval::output_metric(w_o, c.n_kv_heads, c.head_dim));
+    query.push_back(at::zeros({c.n_kv_heads, c.head_dim, c.head_dim}, metric[0].options().dtype(at::kDouble)));
+    sensitive.push_back(at::zeros_like(query[0]));
+    for (const char* name : {"/attention", "/sensitivity"})
+      file.create_dataset(layer_group(layer) + name, artifact::DType::f32, {c.n_kv_heads, n_tokens});
+  }
+  double queries = 0;
+  std::int64_t first = 0, token_at = 0;
+  context.progress.begin(session.current_label, std::ssize(sequences));
+  for (const Sequence& sequence : sequences) {
+    check_interrupt();
+    const std::int64_t length = std::ssize(sequence.ids);
+    std::vector<std::int64_t> rows;
+    for (const std::int64_t index : kept)
+      if (index >= first && index < first + length) rows.push_back(index - first);
+    const std::int64_t n = std::ssize(rows);
+    const at::Tensor pick = at::tensor(rows, at::kLong).to(device);
+    eval::DumpAttention hook([&](int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+      const auto l = static_cast<std::size_t>(layer);
+      const eval::AttentionStatistics s = eval::attention_statistics(q, k, v, metric[l], sinks, recent, kStride);
+      if (layer == 0) queries += static_cast<double>(s.queries);
+      query[l].add_(s.query_moment);
+      sensitive[l].add_(s.sensitive_moment);
+      if (n == 0) return;
+      file.write_slab<float>(layer_group(layer) + "/attention", {{0, token_at}, {c.n_kv_heads, n}}, host(s.attention.index_select(1, pick)));
+      file.write_slab<float>(layer_group(layer) + "/sensitivity", {{0, token_at}, {c.n_kv_heads, n}}, host(s.sensitivity.index_select(1, pick)));
+    });
+    session.decoder().forward(sequence.ids, 0, hook);
+    first += length;
+    token_at += n;
+    context.progress.advance(1);
+  }
+  context.progress.end();
+  const artifact::Shape square{c.n_kv_heads, c.head_dim, c.head_dim};
+  for (int layer = 0; layer < c.n_layers; ++layer) {
+    const auto l = static_cast<std::size_t>(layer);
+    // Moments are used up to a factor; means keep them within f32 whatever the text's length.
+    file.write(layer_group(layer) + "/query_moment", artifact::DType::f32, square, host(query[l] / queries));
+    file.write(layer_group(layer) + "/sensitive_moment", artifact::DType::f32, square, host(sensitive[l] / queries));
+    file.write(layer_group(layer) + "/output_metric", artifact::DType::f32, square, host(metric[l]));
+  }
+  file.close();
+  return {"kv_statistics.h5"};
+}
+
+}  // namespace vi::pipeline
