@@ -72,8 +72,9 @@ using Ends = std::vector<std::int64_t>;
 // Attention of a whole prompt, of which row i sees token j reconstructed where sinks <= j < end[i].
 // A side without a coder stays exact.
 at::Tensor attend_prompt(int layer, const Rows& rows, const codec::Codec* codec, std::int64_t sinks,
-                         const Ends& key_end, const Ends& value_end) {
+                         const Ends& key_end, const Ends& value_end, std::int64_t window = 0) {
   model::AttentionInput in;
+  in.window = window;
   in.n = rows.n;
   in.n_q_heads = static_cast<int>(rows.n_q_heads);
   in.n_kv_heads = static_cast<int>(rows.n_kv_heads);
@@ -122,6 +123,12 @@ void expect_start(std::int64_t first, const char* mode) {
   VI_CHECK(first == 0, "attention '{}' takes a whole prompt, not tokens from {} on", mode, first);
 }
 
+void expect_no_window(std::int64_t window, const at::Tensor& q) {
+  if (window > 0 && q.size(1) > window)
+    fail("{} tokens: expected at most {} on this device, the model's sliding attention window",
+         q.size(1), window);
+}
+
 void append_all(cache::KvCache& cache, int layer, const Rows& rows) {
   cache.append(layer, rows.key(), rows.value(), rows.n, rows.n * rows.head_dim);
 }
@@ -131,16 +138,20 @@ void append_all(cache::KvCache& cache, int layer, const Rows& rows) {
 at::Tensor ExactAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
                                   const at::Tensor& v, std::int64_t first) {
   expect_start(first, "exact");
-  if (!q.device().is_cpu()) return causal_attention(q, k, v);
-  return attend_prompt(layer, Rows(q, k, v), nullptr, 0, {}, {});
+  if (q.device().is_cpu())
+    return attend_prompt(layer, Rows(q, k, v), nullptr, 0, {}, {}, window(layer));
+  expect_no_window(window(layer), q);
+  return causal_attention(q, k, v);
 }
 
 at::Tensor AllAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
                                 const at::Tensor& v, std::int64_t first) {
   expect_start(first, "all");
   const Ends ends = sliding_ends(q.size(1), 0);
-  if (!q.device().is_cpu()) return attend_device(layer, q, k, v, codec_, tables_, 0, ends, ends);
-  return attend_prompt(layer, Rows(q, k, v), codec_.get(), 0, ends, ends);
+  if (q.device().is_cpu())
+    return attend_prompt(layer, Rows(q, k, v), codec_.get(), 0, ends, ends, window(layer));
+  expect_no_window(window(layer), q);
+  return attend_device(layer, q, k, v, codec_, tables_, 0, ends, ends);
 }
 
 WindowAttention::WindowAttention(std::shared_ptr<const codec::Codec> codec)
@@ -157,8 +168,10 @@ at::Tensor WindowAttention::attend(int layer, const at::Tensor& q, const at::Ten
                                    const at::Tensor& v, std::int64_t first) {
   expect_start(first, "window");
   const Ends ends = sliding_ends(q.size(1), recent_);
-  if (!q.device().is_cpu()) return attend_device(layer, q, k, v, codec_, tables_, sinks_, ends, ends);
-  return attend_prompt(layer, Rows(q, k, v), codec_.get(), sinks_, ends, ends);
+  if (q.device().is_cpu())
+    return attend_prompt(layer, Rows(q, k, v), codec_.get(), sinks_, ends, ends, window(layer));
+  expect_no_window(window(layer), q);
+  return attend_device(layer, q, k, v, codec_, tables_, sinks_, ends, ends);
 }
 
 at::Tensor PrefillAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,

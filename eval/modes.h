@@ -21,6 +21,7 @@ class ExactAttention final : public model::AttentionHook {
  public:
   at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     std::int64_t first) override;
+  bool takes_window() const override { return true; }
 };
 
 // `all`: every key and value reconstructed, the query's own included. first must be 0.
@@ -29,6 +30,7 @@ class AllAttention final : public model::AttentionHook {
   explicit AllAttention(std::shared_ptr<const codec::Codec> codec) : codec_(std::move(codec)) {}
   at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     std::int64_t first) override;
+  bool takes_window() const override { return true; }
 
  private:
   std::shared_ptr<const codec::Codec> codec_;
@@ -44,6 +46,7 @@ class WindowAttention final : public model::AttentionHook {
   WindowAttention(std::shared_ptr<const codec::Codec> codec, int recent, int sinks);
   at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     std::int64_t first) override;
+  bool takes_window() const override { return true; }
 
  private:
   std::shared_ptr<const codec::Codec> codec_;

@@ -4,6 +4,9 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
+#include <vector>
+
 namespace vi::model {
 
 class AttentionHook {
@@ -15,6 +18,19 @@ class AttentionHook {
   // all of its tokens come in one call a layer (layer-major prefill).
   virtual at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             std::int64_t first) = 0;
+  // Whether attend() heeds window(); otherwise the decoder refuses to go beyond a model's window.
+  virtual bool takes_window() const { return false; }
+  void set_windows(std::vector<std::int64_t> windows) { windows_ = std::move(windows); }
+
+ protected:
+  // How many of the newest tokens, its own included, a query of this layer sees; 0: all.
+  std::int64_t window(int layer) const {
+    const auto at = static_cast<std::size_t>(layer);
+    return at < windows_.size() ? windows_[at] : 0;
+  }
+
+ private:
+  std::vector<std::int64_t> windows_;  // by layer; empty: none
 };
 
 }  // namespace vi::model

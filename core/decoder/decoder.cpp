@@ -50,9 +50,15 @@ at::Tensor Decoder::forward(std::span<const std::int32_t> ids, std::int64_t firs
   VI_CHECK(first >= 0, "position {}", first);
   for (const std::int32_t id : ids)
     if (id < 0 || id >= c.vocab) fail("token id {}: expected 0..{}", id, c.vocab - 1);
-  if (c.sliding_window > 0 && first + n > c.sliding_window)
-    fail("{} tokens: expected at most {}, the model's sliding attention window", first + n,
-         c.sliding_window);
+  if (c.sliding_window > 0) {
+    if (first + n > c.sliding_window && !hook.takes_window())
+      fail("{} tokens: expected at most {}, the model's sliding attention window (this kind of attention "
+           "has none)",
+           first + n, c.sliding_window);
+    std::vector<std::int64_t> windows;
+    for (int i = 0; i < c.n_layers; ++i) windows.push_back(c.window(i));
+    hook.set_windows(std::move(windows));
+  }
   if (n == 0)
     return at::empty({0, c.hidden},
                      at::TensorOptions().dtype(options().dtype).device(options().device));

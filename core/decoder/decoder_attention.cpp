@@ -134,13 +134,15 @@ class Tile {
     }
   }
 
-  // Row i sees keys [0, i]; what lies beyond in the group's panels gets probability 0.
+  // Row i sees keys [0, i], or the window's; what lies beyond in the group's panels gets probability 0.
   void normalise(std::int64_t g0, std::int64_t g1, std::int64_t r0) {
     const std::int64_t width = round_up(g1);
     sums_.resize(std::max(sums_.size(), static_cast<std::size_t>(g1 - r0)));
     for (std::int64_t r = g0; r < g1; ++r) {
       float* s = scores_.data() + (r - r0) * stride_;
       std::fill(s + r + 1, s + width, -std::numeric_limits<float>::infinity());
+      if (in_.window > 0 && r >= in_.window)
+        std::fill(s, s + r + 1 - in_.window, -std::numeric_limits<float>::infinity());
       sums_[r - r0] = t_.softmax(s, width);
     }
   }

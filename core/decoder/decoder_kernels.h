@@ -49,6 +49,7 @@ struct AttentionInput {
   const float *q = nullptr, *k = nullptr, *v = nullptr;
   const float *coded_k = nullptr, *coded_v = nullptr;
   CodedRange range;
+  std::int64_t window = 0;  // row i sees keys (i - window, i]; 0: [0, i]
 };
 
 // One instance a Simd level; `bf16` rounds every result to bf16 (kept in f32 words).

@@ -94,6 +94,29 @@ std::vector<std::int32_t> read_ids(const JsonView& json, const char* key) {
   return ids;
 }
 
+// Mistral slides in all layers; Qwen, where use_sliding_window says so, in those that layer_types names or
+// from max_window_layers on. Llama has no window.
+void read_window(const JsonView& json, ModelConfig& c) {
+  const bool qwen = c.architecture.starts_with("qwen");
+  if (c.architecture == "llama" || (qwen && !json.boolean("use_sliding_window", false))) return;
+  c.sliding_window = integer(json, "sliding_window", 1, kMaxPosition, 0);
+  if (c.sliding_window == 0 || !qwen) return;
+  if (!json.has("layer_types")) {
+    const std::int64_t first = integer(json, "max_window_layers", 0, 1 << 20, 28);
+    for (int i = 0; i < c.n_layers; ++i) c.full_layers.push_back(i < first);
+    return;
+  }
+  const JsonView types = json.at("layer_types").array();
+  if (types.size() != static_cast<std::size_t>(c.n_layers))
+    types.reject(fmt::format("{} entries, got {}", c.n_layers, types.size()));
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    const std::string type = types.at(i).string();
+    if (type != "full_attention" && type != "sliding_attention")
+      types.at(i).reject("full_attention or sliding_attention, got " + printable(type));
+    c.full_layers.push_back(type == "full_attention");
+  }
+}
+
 }  // namespace
 
 ModelConfig model_config_from_json(const nlohmann::json& config_json,
@@ -126,11 +149,7 @@ ModelConfig model_config_from_json(const nlohmann::json& config_json,
   c.qkv_bias = flags.qkv_bias || attention_bias;
   c.o_bias = !flags.qkv_bias && attention_bias;
   c.mlp_bias = json.boolean("mlp_bias", false);
-  if (c.architecture == "mistral") {
-    c.sliding_window = integer(json, "sliding_window", 1, kMaxPosition, 0);
-  } else if (json.boolean("use_sliding_window", false)) {
-    json.at("use_sliding_window").reject("false (no windows by layer)");
-  }
+  read_window(json, c);
   const std::vector<std::int32_t> bos = read_ids(json, "bos_token_id");
   if (!bos.empty()) c.bos_id = bos[0];
   c.eos_ids = read_ids(json, "eos_token_id");

@@ -56,6 +56,23 @@ std::string template_of(const JsonView& config) {
   value.reject("a template named default");
 }
 
+// LlamaTokenizer's settings stand above tokenizer.json's post_processor (DeepSeek's distilled models
+// have the BOS there alone). Other classes read them nowhere.
+void read_add_tokens(const JsonView& config, Tokenizer& tokenizer) {
+  const std::string name = config.string("tokenizer_class", "");
+  if (name != "LlamaTokenizer" && name != "LlamaTokenizerFast") return;
+  if (!config.has("add_bos_token") && !config.has("add_eos_token")) return;
+  const auto ids = [&](const char* key, bool fallback, std::optional<std::int32_t> id) {
+    std::vector<std::int32_t> out;
+    if (!config.boolean(key, fallback)) return out;
+    if (!id) config.at(key).reject("false, or a token of the vocabulary to add");
+    out.push_back(*id);
+    return out;
+  };
+  tokenizer.set_prefix_suffix(ids("add_bos_token", true, tokenizer.bos_id()),
+                              ids("add_eos_token", false, tokenizer.eos_id()));
+}
+
 Model open_folder(const std::filesystem::path& path) {
   Model model;
   model.path = path;
@@ -79,6 +96,7 @@ Model open_folder(const std::filesystem::path& path) {
     return token.empty() ? std::nullopt : tokenizer->token_id(token);
   };
   tokenizer->set_bos_eos(id(model.bos_token), id(model.eos_token));
+  if (!settings.is_null()) read_add_tokens(JsonView(settings, settings_file.string()), *tokenizer);
   model.tokenizer = tokenizer;
   check_fit(model);
   return model;

@@ -48,10 +48,15 @@ struct ModelConfig {
   bool mlp_bias = false;        // gate/up/down biases exist
   bool qk_norm = false;         // RMS norm of each query and key head before RoPE
   std::int64_t sliding_window = 0;  // 0: full attention; else each query sees this many newest tokens
+  std::vector<bool> full_layers;    // layers without the window; empty: it holds in all
   std::int64_t max_position = 0;
   std::int32_t bos_id = -1;               // -1: none
   std::vector<std::int32_t> eos_ids;      // any of them ends a generation
 
+  std::int64_t window(int layer) const {  // 0: full attention
+    const auto at = static_cast<std::size_t>(layer);
+    return at < full_layers.size() && full_layers[at] ? 0 : sliding_window;
+  }
   int gqa_group() const { return n_q_heads / n_kv_heads; }
 };
 

@@ -53,6 +53,22 @@ std::optional<std::string> spelled_bytes(std::string_view spelling) {
   return bytes;
 }
 
+std::string piece_bytes(std::string_view spelling) {
+  const auto hex = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
+  if (spelling.size() == 6 && spelling.starts_with("<0x") && spelling.back() == '>' &&
+      hex(spelling[3]) >= 0 && hex(spelling[4]) >= 0)
+    return {static_cast<char>(hex(spelling[3]) * 16 + hex(spelling[4]))};
+  std::string out;
+  for (std::size_t i = 0; i < spelling.size();) {
+    const bool mark = spelling.substr(i).starts_with(kSpaceMark);
+    out += mark ? ' ' : spelling[i];
+    i += mark ? kSpaceMark.size() : 1;
+  }
+  return out;
+}
+
 std::string spelling_of(std::string_view bytes) {
   std::string out;
   for (const char b : bytes) append_utf8(out, byte_letter(static_cast<std::uint8_t>(b)));
@@ -62,8 +78,19 @@ std::string spelling_of(std::string_view bytes) {
 Bpe::Bpe(const Vocabulary& vocabulary, const Options& options) : options_(options) {
   for (unsigned b = 0; b < 256; ++b) {
     const char byte = static_cast<char>(b);
-    const auto it = vocabulary.find(spelling_of({&byte, 1}));
+    const auto it = vocabulary.find(options.characters ? fmt::format("<0x{:02X}>", b)
+                                                       : spelling_of({&byte, 1}));
     byte_ids_[b] = it == vocabulary.end() ? -1 : it->second;
+  }
+  if (options.characters) {
+    if (options.ignore_merges) words_ = vocabulary;
+    for (const auto& [spelling, id] : vocabulary) {
+      std::size_t end = 0;
+      if (spelling.empty()) continue;
+      const char32_t character = next_code_point(spelling, end);
+      if (end == spelling.size()) character_ids_.emplace(character, id);
+    }
+    return;
   }
   if (!options.ignore_merges) return;
   for (const auto& [spelling, id] : vocabulary)
@@ -129,15 +156,10 @@ void Bpe::encode_word(std::string_view bytes, Scratch& scratch,
   scratch.cache_.emplace(std::string(bytes), scratch.result_);
 }
 
-void Bpe::merge_word(std::string_view bytes, Scratch& scratch,
-                     std::vector<std::int32_t>& ids) const {
-  if (bytes.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max() / 2))
-    fail<ContractError>("text: expected words of less than 1 GiB, got {} bytes", bytes.size());
-  auto& symbols = scratch.symbols_;
-  symbols.clear();
+void Bpe::start_bytes(std::string_view bytes, Scratch& scratch) const {
   bool unknown_open = false;  // the last symbol stands for unknown bytes
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    std::int32_t id = byte_ids_[static_cast<std::uint8_t>(bytes[i])];
+  for (const char byte : bytes) {
+    std::int32_t id = byte_ids_[static_cast<std::uint8_t>(byte)];
     if (id < 0) {
       if (!options_.unk_id) continue;
       if (unknown_open && options_.fuse_unk) continue;
@@ -146,9 +168,48 @@ void Bpe::merge_word(std::string_view bytes, Scratch& scratch,
     } else {
       unknown_open = false;
     }
-    const auto n = static_cast<std::int32_t>(symbols.size());
-    symbols.push_back({id, n - 1, n + 1, true});
+    scratch.add(id);
   }
+}
+
+void Bpe::start_characters(std::string_view text, Scratch& scratch) const {
+  bool unknown = false;  // one is waiting: bytes that fall back overtake it, as in Hugging Face's
+  const auto flush = [&] {
+    if (unknown) scratch.add(*options_.unk_id);
+    unknown = false;
+  };
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t begin = i;
+    const auto it = character_ids_.find(next_code_point(text, i));
+    if (it != character_ids_.end()) {
+      flush();
+      scratch.add(it->second);
+      continue;
+    }
+    const std::string_view bytes = text.substr(begin, i - begin);
+    const auto id = [&](char b) { return byte_ids_[static_cast<std::uint8_t>(b)]; };
+    if (options_.byte_fallback &&
+        std::all_of(bytes.begin(), bytes.end(), [&](char b) { return id(b) >= 0; })) {
+      for (const char b : bytes) scratch.add(id(b));
+      continue;
+    }
+    if (!options_.unk_id) continue;
+    if (!options_.fuse_unk) flush();
+    unknown = true;
+  }
+  flush();
+}
+
+void Bpe::merge_word(std::string_view bytes, Scratch& scratch,
+                     std::vector<std::int32_t>& ids) const {
+  if (bytes.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max() / 2))
+    fail<ContractError>("text: expected words of less than 1 GiB, got {} bytes", bytes.size());
+  auto& symbols = scratch.symbols_;
+  symbols.clear();
+  if (options_.characters)
+    start_characters(bytes, scratch);
+  else
+    start_bytes(bytes, scratch);
   if (symbols.empty()) return;
   symbols.back().next = -1;
 

@@ -112,6 +112,9 @@ CutRule rule_of(std::string_view regex) {
 
 struct PreTokenizer::Step {
   bool digits = false;
+  std::string mark;  // metaspace
+  Prepend prepend = Prepend::never;
+  bool split_marks = false;
   CutRule rule = CutRule::never;
   std::unique_ptr<pcre2_code, CodeDeleter> code;
   std::unique_ptr<pcre2_match_context, ContextDeleter> context;
@@ -125,6 +128,14 @@ PreTokenizer& PreTokenizer::operator=(PreTokenizer&&) noexcept = default;
 void PreTokenizer::add_digits() {
   steps_.push_back(std::make_unique<Step>());
   steps_.back()->digits = true;
+}
+
+void PreTokenizer::add_metaspace(std::string_view mark, Prepend prepend, bool split) {
+  VI_CHECK(steps_.empty() && !mark.empty(), "metaspace is the only step");
+  steps_.push_back(std::make_unique<Step>());
+  steps_.back()->mark = mark;
+  steps_.back()->prepend = prepend;
+  steps_.back()->split_marks = split;
 }
 
 void PreTokenizer::add_regex(std::string_view expression, std::string_view place) {
@@ -149,8 +160,29 @@ void PreTokenizer::add_regex(std::string_view expression, std::string_view place
   steps_.push_back(std::move(step));
 }
 
-void PreTokenizer::split(std::string_view text, const Emit& emit) const {
-  if (!text.empty()) run(0, text, emit);
+void PreTokenizer::split(std::string_view text, const Emit& emit, bool first) const {
+  if (text.empty()) return;
+  if (!steps_.empty() && !steps_[0]->mark.empty())
+    metaspace(*steps_[0], text, emit, first);
+  else
+    run(0, text, emit);
+}
+
+void PreTokenizer::metaspace(const Step& step, std::string_view text, const Emit& emit,
+                             bool first) {
+  std::string marked;
+  for (const char c : text) c == ' ' ? marked += step.mark : marked += c;
+  const bool wanted = step.prepend == Prepend::always || (step.prepend == Prepend::first && first);
+  if (wanted && !marked.starts_with(step.mark)) marked.insert(0, step.mark);
+  const std::string_view all = marked;
+  std::size_t begin = 0;
+  while (step.split_marks) {
+    const std::size_t next = all.find(step.mark, begin + 1);
+    if (next == std::string_view::npos) break;
+    emit(all.substr(begin, next - begin));
+    begin = next;
+  }
+  emit(all.substr(begin));
 }
 
 void PreTokenizer::run(std::size_t index, std::string_view text, const Emit& emit) const {
@@ -202,7 +234,7 @@ void PreTokenizer::run(std::size_t index, std::string_view text, const Emit& emi
 CutRule PreTokenizer::cut_rule() const {
   CutRule rule = CutRule::never;
   for (const auto& step : steps_) {
-    if (step->digits) continue;
+    if (step->digits) continue;  // metaspace has rule never: words of any length
     if (step->rule == CutRule::never) return CutRule::never;
     if (rule != CutRule::never && rule != step->rule) return CutRule::spaces;
     rule = step->rule;
@@ -234,10 +266,10 @@ PreTokenizer pre_tokenizer_by_name(std::string_view name, std::string_view place
     steps.add_regex(kGpt2Regex, place);
   } else if (name == "llama-bpe" || name == "llama3" || name == "llama-v3") {
     steps.add_regex(kLlama3Regex, place);
-  } else if (name == "qwen2") {
+  } else if (name == "qwen2" || name == "deepseek-r1-qwen") {
     steps.add_regex(kQwen2Regex, place);
   } else {
-    fail<ContractError>("{}: expected gpt-2, smollm, llama-bpe or qwen2, got {}", place,
+    fail<ContractError>("{}: expected gpt-2, smollm, llama-bpe, qwen2 or deepseek-r1-qwen, got {}", place,
                         printable(name));
   }
   return steps;

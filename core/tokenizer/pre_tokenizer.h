@@ -23,12 +23,17 @@ class PreTokenizer {
   PreTokenizer& operator=(PreTokenizer&&) noexcept;
 
   void add_digits();  // every numeric character by itself
+  // Spaces become `mark`, and one is put before a text that has none in front: SentencePiece's way. It is
+  // the only step then. `split`: a word begins at each mark.
+  enum class Prepend { never, first, always };
+  void add_metaspace(std::string_view mark, Prepend prepend, bool split);
   // A match is a piece, and so is what lies between two matches. ContractError "<place>: ..." if the
   // expression is outside the syntax that means the same to Oniguruma and PCRE2.
   void add_regex(std::string_view expression, std::string_view place);
 
   // Pieces in order. Thread-safe. ContractError if an expression backtracks without end on this text.
-  void split(std::string_view text, const Emit& emit) const;
+  // `first`: the text stands at the very front (no added token before it).
+  void split(std::string_view text, const Emit& emit, bool first = true) const;
 
   CutRule cut_rule() const;
   // Whether the text may be cut between `left` and `right` (the two characters there).
@@ -37,6 +42,7 @@ class PreTokenizer {
  private:
   struct Step;
   void run(std::size_t step, std::string_view text, const Emit& emit) const;
+  static void metaspace(const Step& step, std::string_view text, const Emit& emit, bool first);
   std::vector<std::unique_ptr<Step>> steps_;
 };
 

@@ -18,8 +18,10 @@ bool Tokenizer::Impl::add_spelling(const std::string& spelling, std::int32_t id)
   }
   if (used[n] || !ids.emplace(spelling, id).second) return false;
   used[n] = true;
-  const auto plain = spelled_bytes(spelling);
-  bytes[n] = plain ? *plain : spelling;
+  if (pieces)
+    bytes[n] = piece_bytes(spelling);
+  else
+    bytes[n] = spelled_bytes(spelling).value_or(spelling);
   return true;
 }
 
@@ -38,7 +40,9 @@ void Tokenizer::Impl::finish() {
   std::sort(added.begin(), added.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   for (AddedToken token : added) {
-    if (token.normalized && use_nfc) token.content = nfc(token.content);
+    if (token.normalized) token.content = normalizer.apply(token.content);
+    // The decoder sees an added token as it is looked for, with the marks of spaces.
+    if (pieces) bytes[static_cast<std::size_t>(token.id)] = piece_bytes(token.content);
     (token.normalized ? normalized : raw).add(token);
   }
 }
@@ -46,7 +50,8 @@ void Tokenizer::Impl::finish() {
 CutRule Tokenizer::Impl::cut_rule() const {
   // A token may stand in the normalised text where the raw text does not show it: no cut if it
   // could then reach over one.
-  if (use_nfc)
+  if (!normalizer.only_nfc()) return CutRule::never;
+  if (!normalizer.empty())
     for (const AddedToken& token : added)
       for (std::size_t i = 0; token.normalized && i < token.content.size();)
         if (token.lstrip || token.rstrip || is_white_space(next_code_point(token.content, i)))
@@ -57,8 +62,8 @@ CutRule Tokenizer::Impl::cut_rule() const {
 std::vector<std::int32_t> Tokenizer::Impl::encode(std::string_view text, bool parse_special) const {
   std::vector<std::int32_t> out;
   Bpe::Scratch scratch;
-  const auto words = [&](std::string_view piece) {
-    pre.split(piece, [&](std::string_view word) { bpe.encode_word(word, scratch, out); });
+  const auto words = [&](std::string_view piece, bool first) {
+    pre.split(piece, [&](std::string_view word) { bpe.encode_word(word, scratch, out); }, first);
   };
   for (const auto& outer : raw.split(text, !parse_special)) {
     if (outer.id >= 0) {
@@ -67,16 +72,17 @@ std::vector<std::int32_t> Tokenizer::Impl::encode(std::string_view text, bool pa
     }
     std::string_view piece = text.substr(outer.begin, outer.end - outer.begin);
     std::string composed;
-    if (use_nfc) piece = composed = nfc(piece);
+    if (!normalizer.empty()) piece = composed = normalizer.apply(piece);
     if (normalized.empty()) {
-      words(piece);
+      words(piece, outer.begin == 0);
       continue;
     }
     for (const auto& inner : normalized.split(piece, !parse_special)) {
       if (inner.id >= 0)
         out.push_back(inner.id);
       else
-        words(piece.substr(inner.begin, inner.end - inner.begin));
+        words(piece.substr(inner.begin, inner.end - inner.begin),
+              outer.begin == 0 && inner.begin == 0);
     }
   }
   return out;
@@ -107,6 +113,7 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_speci
     const auto n = static_cast<std::size_t>(ids[i]);
     if (!(skip_special && impl_->special[n])) text += impl_->bytes[n];
   }
+  if (impl_->strip_space && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 
@@ -133,6 +140,11 @@ const std::vector<std::int32_t>& Tokenizer::prefix_ids() const { return impl_->p
 const std::vector<std::int32_t>& Tokenizer::suffix_ids() const { return impl_->suffix; }
 std::optional<std::int32_t> Tokenizer::bos_id() const { return impl_->bos; }
 std::optional<std::int32_t> Tokenizer::eos_id() const { return impl_->eos; }
+void Tokenizer::set_prefix_suffix(std::vector<std::int32_t> prefix,
+                                  std::vector<std::int32_t> suffix) {
+  impl_->prefix = std::move(prefix);
+  impl_->suffix = std::move(suffix);
+}
 void Tokenizer::set_bos_eos(std::optional<std::int32_t> bos, std::optional<std::int32_t> eos) {
   impl_->bos = bos;
   impl_->eos = eos;

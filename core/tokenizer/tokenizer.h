@@ -1,7 +1,8 @@
-// Byte-level BPE with the ids of Hugging Face's `tokenizers`, from GGUF metadata or tokenizer.json.
-// Text -> added tokens cut out -> normaliser -> pre-tokenizer -> merges by rank.
-// Invariant: decode(encode(text)) == text for valid UTF-8 unless the tokenizer normalises (NFC) or an added
-// token swallows spaces around it (lstrip, rstrip).
+// BPE, byte-level or SentencePiece's, with the ids of Hugging Face's `tokenizers`, from GGUF metadata or
+// tokenizer.json. Text -> added tokens cut out -> normaliser -> pre-tokenizer -> merges by rank.
+// Invariant: decode(encode(text)) == text for valid UTF-8 unless the tokenizer normalises (NFC), an added
+// token swallows spaces around it (lstrip, rstrip), or the space that SentencePiece puts in front goes again
+// with one of the text's own.
 #pragma once
 
 #include <cstdint>
@@ -61,8 +62,9 @@ class Tokenizer {
   const std::vector<std::int32_t>& suffix_ids() const;
   std::optional<std::int32_t> bos_id() const;  // of GGUF metadata or tokenizer_config.json
   std::optional<std::int32_t> eos_id() const;
+  // Replaces them (tokenizer_config.json's add_bos_token and add_eos_token); ids of the vocabulary.
+  void set_prefix_suffix(std::vector<std::int32_t> prefix, std::vector<std::int32_t> suffix);
   void set_bos_eos(std::optional<std::int32_t> bos, std::optional<std::int32_t> eos);
-
 
   struct Impl;  // tokenizer_impl.h
   const Impl& impl() const { return *impl_; }
@@ -76,7 +78,7 @@ class Tokenizer {
 // the ids of all feed() calls and finish() together are those of encode(whole text). It cuts only where
 // the pre-tokenizer must (between a word and a space, mostly), so it holds back the text after the last
 // such place: a block of 256 KiB of prose, but all of a text without white space. Pre-tokenizer expressions
-// that are not in our table hold everything back until finish().
+// that are not in our table, and SentencePiece's tokenizers, hold everything back until finish().
 class StreamEncoder {
  public:
   using Sink = std::function<void(std::span<const std::int32_t>)>;

@@ -9,6 +9,7 @@
 
 #include "core/tokenizer/added_tokens.h"
 #include "core/tokenizer/bpe.h"
+#include "core/tokenizer/normalizer.h"
 #include "core/tokenizer/pre_tokenizer.h"
 #include "core/tokenizer/tokenizer.h"
 
@@ -20,7 +21,9 @@ struct Tokenizer::Impl {
   std::vector<bool> used, special;    // by id
   std::vector<AddedToken> added;      // sorted by id
   AddedTokenMatcher raw, normalized;  // of AddedToken::normalized false and true
-  bool use_nfc = false;
+  Normalizer normalizer;
+  bool pieces = false;                // SentencePiece's spelling (bpe.h: piece_bytes)
+  bool strip_space = false;           // decode() takes one space from the front (pieces only)
   PreTokenizer pre;
   Bpe bpe;
   std::vector<std::int32_t> prefix, suffix;

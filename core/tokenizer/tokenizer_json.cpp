@@ -18,18 +18,67 @@ std::int32_t read_id(const JsonView& value) {
 
 std::string type_of(const JsonView& value) { return value.at("type").string(); }
 
-// null, NFC, or a Sequence of them.
-bool read_normalizer(const JsonView& value) {
+// NFC, Prepend, Replace of a plain string, or a Sequence of them.
+void read_normalizer(const JsonView& value, Normalizer& steps, int depth = 0) {
   const std::string type = type_of(value);
-  if (type == "NFC") return true;
-  if (type != "Sequence") value.reject("NFC or null, got " + printable(type));
-  bool nfc = false;
-  const JsonView list = value.at("normalizers").array();
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    if (type_of(list.at(i)) != "NFC") list.at(i).reject("NFC");
-    nfc = true;
+  if (type == "Sequence" && depth == 0) {
+    const JsonView list = value.at("normalizers").array();
+    if (list.size() > 16) list.reject("at most 16 steps");
+    for (std::size_t i = 0; i < list.size(); ++i) read_normalizer(list.at(i), steps, 1);
+  } else if (type == "NFC") {
+    steps.add_nfc();
+  } else if (type == "Prepend") {
+    steps.add_prepend(value.at("prepend").string());
+  } else if (type == "Replace") {
+    const JsonView pattern = value.at("pattern").object();
+    if (!pattern.has("String") || pattern.at("String").string().empty())
+      pattern.reject("a String that is not empty");
+    steps.add_replace(pattern.at("String").string(), value.at("content").string());
+  } else {
+    value.reject("NFC, Prepend, Replace or a Sequence of them, got " + printable(type));
   }
-  return nfc;
+}
+
+void read_metaspace(const JsonView& value, PreTokenizer& steps) {
+  using Prepend = PreTokenizer::Prepend;
+  if (value.string("replacement", std::string(kSpaceMark)) != kSpaceMark)
+    value.at("replacement").reject("U+2581");
+  // Files of before `prepend_scheme` have `add_prefix_space`.
+  const std::string scheme = value.string(
+      "prepend_scheme", value.boolean("add_prefix_space", true) ? "always" : "never");
+  if (scheme != "always" && scheme != "first" && scheme != "never")
+    value.at("prepend_scheme").reject("always, first or never, got " + printable(scheme));
+  steps.add_metaspace(kSpaceMark,
+                      scheme == "always"  ? Prepend::always
+                      : scheme == "first" ? Prepend::first
+                                          : Prepend::never,
+                      value.boolean("split", true));
+}
+
+// The decoder of tokens by characters: U+2581 becomes a space, byte tokens bytes, all is joined, and one
+// space may go from the front. Nothing else gives the text that piece_bytes() does.
+void read_piece_decoder(const JsonView& json, Tokenizer::Impl& impl) {
+  const auto wanted = [](const JsonView& at) {
+    at.reject("a Sequence of Replace (U+2581 by a space), ByteFallback, Fuse and Strip");
+  };
+  if (!json.has("decoder")) wanted(json.at("decoder"));
+  const JsonView decoder = json.at("decoder");
+  if (type_of(decoder) != "Sequence") wanted(decoder);
+  const JsonView list = decoder.at("decoders").array();
+  if (list.size() != 3 && list.size() != 4) wanted(list);
+  const char* types[] = {"Replace", "ByteFallback", "Fuse", "Strip"};
+  for (std::size_t i = 0; i < list.size(); ++i)
+    if (type_of(list.at(i)) != types[i]) wanted(list.at(i));
+  const JsonView replace = list.at(std::size_t{0});
+  if (replace.at("pattern").string("String", "") != kSpaceMark ||
+      replace.at("content").string() != " ")
+    wanted(replace);
+  if (list.size() == 3) return;
+  const JsonView strip = list.at(std::size_t{3});
+  if (strip.at("content").string() != " " || strip.at("start").integer() != 1 ||
+      strip.at("stop").integer() != 0)
+    strip.reject("Strip of one space from the start");
+  impl.strip_space = true;
 }
 
 // Adds the steps; true once ByteLevel was among them.
@@ -46,6 +95,7 @@ bool read_pre_tokenizer(const JsonView& value, const std::string& place, PreToke
     }
     return byte_level;
   }
+  if (type == "Metaspace") value.reject("Metaspace as the only step");
   if (type == "Digits") {
     if (!value.boolean("individual_digits", false)) value.reject("Digits with individual_digits");
     steps.add_digits();
@@ -138,7 +188,11 @@ void read_model(const JsonView& model, const std::string& place, Tokenizer::Impl
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
     if (!model.string(key, "").empty()) model.at(key).reject("null");
   if (model.number("dropout", 0.0) != 0.0) model.at("dropout").reject("null");
-  if (model.boolean("byte_fallback", false)) model.at("byte_fallback").reject("false");
+  Bpe::Options options;
+  options.characters = impl.pieces;
+  options.byte_fallback = model.boolean("byte_fallback", false);
+  if (options.byte_fallback && !impl.pieces)
+    model.at("byte_fallback").reject("false with a ByteLevel pre_tokenizer");
   const JsonView vocab = model.at("vocab").object();
   // Ids need not be dense, but a file of a few entries must not make us keep millions.
   const std::size_t sparse = 16 * vocab.size() + 100'000;
@@ -150,7 +204,6 @@ void read_model(const JsonView& model, const std::string& place, Tokenizer::Impl
       fail<ContractError>("{}: model.vocab: {}: expected each id once, got {} again", place,
                           printable(spelling), id);
   }
-  Bpe::Options options;
   options.ignore_merges = model.boolean("ignore_merges", false);
   options.fuse_unk = model.boolean("fuse_unk", false);
   if (model.has("unk_token")) {
@@ -169,12 +222,23 @@ Tokenizer Tokenizer::from_json(std::string_view text, std::string_view place_vie
   const nlohmann::json document = parse_strict_json(text, place);
   const JsonView json = JsonView(document, place).object();
   auto impl = std::make_unique<Impl>();
-  read_model(json.at("model").object(), place, *impl);
-  if (json.has("normalizer")) impl->use_nfc = read_normalizer(json.at("normalizer"));
-  if (!json.has("pre_tokenizer") || !read_pre_tokenizer(json.at("pre_tokenizer"), place, impl->pre))
-    fail<ContractError>("{}: pre_tokenizer: expected one that ends in ByteLevel", place);
-  if (json.has("decoder") && type_of(json.at("decoder")) != "ByteLevel")
+  const JsonView model = json.at("model").object();
+  if (json.has("normalizer")) read_normalizer(json.at("normalizer"), impl->normalizer);
+  // Tokens are spelled in byte letters where ByteLevel ends the pre-tokenizer, as SentencePiece's pieces
+  // where Metaspace or nothing stands there.
+  if (!json.has("pre_tokenizer")) {
+    impl->pieces = true;
+  } else if (const JsonView pre = json.at("pre_tokenizer"); type_of(pre) == "Metaspace") {
+    impl->pieces = true;
+    read_metaspace(pre, impl->pre);
+  } else if (!read_pre_tokenizer(pre, place, impl->pre)) {
+    pre.reject("one that ends in ByteLevel, Metaspace alone, or null");
+  }
+  if (impl->pieces)
+    read_piece_decoder(json, *impl);
+  else if (json.has("decoder") && type_of(json.at("decoder")) != "ByteLevel")
     json.at("decoder").reject("ByteLevel");
+  read_model(model, place, *impl);
   if (json.has("added_tokens")) {
     const JsonView list = json.at("added_tokens").array();
     if (list.size() > 1'000'000) list.reject("at most 1,000,000 tokens");

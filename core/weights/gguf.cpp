@@ -96,5 +96,8 @@ const std::vector<std::string>& GgufFile::get_strings(std::string_view key) cons
 const std::vector<std::int64_t>& GgufFile::get_ints(std::string_view key) const {
   return get<std::vector<std::int64_t>>(key, "an array of integers");
 }
+const std::vector<double>& GgufFile::get_doubles(std::string_view key) const {
+  return get<std::vector<double>>(key, "an array of numbers");
+}
 
 }  // namespace vi::model

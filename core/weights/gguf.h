@@ -42,6 +42,7 @@ class GgufFile final : public WeightFile {
   std::string get_string(std::string_view key, std::string_view fallback) const;
   const std::vector<std::string>& get_strings(std::string_view key) const;
   const std::vector<std::int64_t>& get_ints(std::string_view key) const;
+  const std::vector<double>& get_doubles(std::string_view key) const;
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
 
   std::string architecture() const { return get_string("general.architecture"); }

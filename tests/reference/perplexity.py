@@ -12,7 +12,7 @@ import argparse, hashlib, json, math, pathlib, re, sys
 import numpy as np
 import torch
 from gguf import GGUFReader, dequantize
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 page = (ROOT / "docs/artifacts.md").read_text()
@@ -45,7 +45,8 @@ class FastReader(Reader):
 class Model:
     def __init__(self, path):
         file = GGUFReader(path)
-        get = lambda key: file.fields[f"llama.{key}"].contents()
+        arch = file.fields["general.architecture"].contents()
+        get = lambda key: file.fields[f"{arch}.{key}"].contents()
         self.layers, self.dim = get("block_count"), get("embedding_length")
         self.heads, self.kv_heads = get("attention.head_count"), get("attention.head_count_kv")
         self.head_dim = self.dim // self.heads
@@ -53,7 +54,7 @@ class Model:
         self.w = {}
         for t in file.tensors:
             w = np.asarray(dequantize(t.data, t.tensor_type), np.float32)
-            if re.search(r"attn_[qk]\.weight", t.name):  # undo the row order of GGUF's Llama
+            if arch == "llama" and re.search(r"attn_[qk]\.weight", t.name):  # undo the row order of GGUF's Llama
                 rows = w.reshape(-1, self.head_dim // 2, 2, w.shape[1])
                 w = rows.swapaxes(1, 2).reshape(w.shape)
             self.w[t.name] = torch.from_numpy(w.copy()).to(torch.get_default_dtype())
@@ -73,7 +74,8 @@ class Model:
         for layer in range(self.layers):
             w = lambda name: self.w[f"blk.{layer}.{name}.weight"]
             h = self.norm(x, f"blk.{layer}.attn_norm.weight")
-            split = lambda name, heads: (h @ w(name).T).view(n, heads, self.head_dim).transpose(0, 1)
+            bias = lambda name: self.w.get(f"blk.{layer}.{name}.bias", 0.0)
+            split = lambda name, heads: (h @ w(name).T + bias(name)).view(n, heads, self.head_dim).transpose(0, 1)
             q, k, v = rope(split("attn_q", self.heads)), rope(split("attn_k", self.kv_heads)), split("attn_v", self.kv_heads)
             o = attend(layer, q, k, v)
             x = x + o.transpose(0, 1).reshape(n, -1) @ w("attn_output").T
@@ -87,8 +89,12 @@ def tokenizer(path):
     fields = GGUFReader(path).fields
     tokens, merges = (fields["tokenizer.ggml." + k].contents() for k in ("tokens", "merges"))
     tok = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=[tuple(m.split(" ")) for m in merges]))
-    tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
-                                                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    first, qwen = pre_tokenizers.Digits(individual_digits=True), fields["tokenizer.ggml.pre"].contents() == "qwen2"
+    if qwen:
+        tok.normalizer = normalizers.NFC()
+        first = pre_tokenizers.Split(Regex(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+                                           r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"), "isolated")
+    tok.pre_tokenizer = pre_tokenizers.Sequence([first, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not qwen)])
     return tok
 
 

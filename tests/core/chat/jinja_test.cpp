@@ -62,6 +62,9 @@ TEST(Jinja, ErrorsNameTheLine) {
   rejects("{% for x in y recursive %}{% endfor %}", {"line 1", "recursive"});
   rejects("{{ 9999999999999999999999 }}", {"line 1", "2^63"});
   rejects("\xff", {"byte 0", "UTF-8"});
+  rejects("a\n\n{{ missing.part }}", {"line 3", "missing"});
+  rejects("{% for m in missing.list %}{% endfor %}", {"line 1", "missing"});
+  rejects("\n{{ missing + 'x' }}", {"line 2", "missing"});
 }
 
 TEST(Jinja, HostileTemplatesEnd) {
@@ -100,6 +103,22 @@ TEST(ChatTemplate, MessagesAndOptions) {
   EXPECT_EQ(chat.render(std::vector<ChatMessage>{{"system", "S"}, {"user", "U"}}, options),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>"
             "assistant\n<think>\n\n</think>\n\n");
+  options.variables["enable_thinking"] = true;
+  EXPECT_EQ(chat.render(std::vector<ChatMessage>{{"user", "U"}}, options),
+            "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n");
+}
+
+TEST(ChatTemplate, DeepSeekBeginsToThink) {
+  const ChatTemplate chat(read_file(fixture("chat/deepseek_r1.jinja")), "t");
+  ChatOptions options;
+  options.bos_token = "<b>";
+  EXPECT_EQ(chat.render(std::vector<ChatMessage>{{"system", "S"}, {"user", "U"}}, options),
+            "<b>S<\uff5cUser\uff5c>U<\uff5cAssistant\uff5c><think>\n");
+  // Of an earlier turn only the answer stays.
+  EXPECT_EQ(chat.render(std::vector<ChatMessage>{{"user", "U"}, {"assistant", "<think>why</think>A"}, {"user", "V"}},
+                        options),
+            "<b><\uff5cUser\uff5c>U<\uff5cAssistant\uff5c>A<\uff5cend\u2581of\u2581sentence\uff5c>"
+            "<\uff5cUser\uff5c>V<\uff5cAssistant\uff5c><think>\n");
 }
 
 }  // namespace

@@ -49,10 +49,13 @@ class HistoryAttention final : public AttentionHook {
     in.q = qs.const_data_ptr<float>();
     in.k = ks.const_data_ptr<float>();
     in.v = vs.const_data_ptr<float>();
+    in.window = window(layer);
     at::Tensor out = at::empty({in.n, qs.size(0) * qs.size(2)}, qs.options());
     DecoderKernels(q.scalar_type() == at::kBFloat16).attention(in, out.data_ptr<float>());
     return out.narrow(0, first, in.n - first).to(q.scalar_type());
   }
+
+  bool takes_window() const override { return true; }
 
  private:
   std::vector<at::Tensor> q_, k_, v_;
@@ -75,8 +78,12 @@ double sum(const std::vector<double>& values) {
   return total;
 }
 
+constexpr const char* kTiny[] = {"llama3_rope",  "untied",       "qwen2_bias",     "qwen3_norm",
+                                 "linear_rope",  "dynamic_rope", "yarn_rope",      "yarn_qwen3",
+                                 "mistral_full", "qwen2_window", "mistral_window", "llama_bias"};
+
 TEST(Decoder, AgreesWithTransformersOnTinyCheckpoints) {
-  for (const char* name : {"llama3_rope", "untied", "qwen2_bias", "qwen3_norm"}) {
+  for (const char* name : kTiny) {
     const auto folder = kFixtures / name;
     const auto config = model_config_from_json(
         nlohmann::json::parse(read_file(folder / "config.json")), nullptr, name);
@@ -101,6 +108,32 @@ TEST(Decoder, AgreesWithTransformersOnTinyCheckpoints) {
       EXPECT_NEAR(nll / expected["nll"].get<double>(), 1.0, 1e-5)
           << name << (plain ? " plain" : "");
     }
+  }
+}
+
+// A prompt, then token by token, as a generation runs. (dynamic RoPE differs from a prefill here: earlier
+// keys keep the angles of the length they were made at.)
+TEST(Decoder, AgreesWithTransformersByStep) {
+  for (const char* name : kTiny) {
+    const auto folder = kFixtures / name;
+    const auto config = model_config_from_json(
+        nlohmann::json::parse(read_file(folder / "config.json")), nullptr, name);
+    const Decoder decoder(config, SafetensorsFile(folder));
+    const Json expected = parse_json(read_file(folder / "expected.json"), name);
+    const auto ids = expected["ids"].get<std::vector<std::int32_t>>();
+    HistoryAttention hook;
+    auto at = expected["prompt"].get<std::int64_t>();
+    decoder.forward({ids.data(), static_cast<std::size_t>(at)}, 0, hook);
+    std::size_t step = 0;
+    for (; at < std::ssize(ids); ++at) {
+      const at::Tensor hidden = decoder.forward({ids.data() + at, std::size_t{1}}, at, hook);
+      if (step == expected["steps"].size() || expected["steps"][step] != at) continue;
+      const at::Tensor row = decoder.logits(hidden).contiguous();
+      const auto want = expected["step_logits"][step++].get<std::vector<float>>();
+      for (std::size_t i = 0; i < want.size(); ++i)
+        ASSERT_NEAR(row.const_data_ptr<float>()[i], want[i], 1e-4) << name << " at " << at;
+    }
+    EXPECT_EQ(step, expected["steps"].size());
   }
 }
 
@@ -237,8 +270,15 @@ TEST(Decoder, RefusesWhatItCannotDo) {
   config = random_config();
   config.sliding_window = 8;
   const Decoder sliding(config, weights);
-  EXPECT_EQ(sliding.forward(random_ids(8, 61, 1), 0, hook).size(0), 8);
-  EXPECT_THROW(sliding.forward(random_ids(9, 61, 1), 0, hook), Error);
+  class Full final : public AttentionHook {  // knows no window
+   public:
+    at::Tensor attend(int, const at::Tensor& q, const at::Tensor&, const at::Tensor&,
+                      std::int64_t) override {
+      return at::zeros({q.size(1), q.size(0) * q.size(2)}, q.options());
+    }
+  } full;
+  EXPECT_EQ(sliding.forward(random_ids(8, 61, 1), 0, full).size(0), 8);
+  EXPECT_THROW(sliding.forward(random_ids(9, 61, 1), 0, full), Error);
 }
 
 }  // namespace

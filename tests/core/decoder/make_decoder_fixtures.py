@@ -32,7 +32,28 @@ TINY = {
     "untied": ("llama", dict(tie_word_embeddings=False, rope_theta=10000.0, max_position_embeddings=256)),
     "qwen2_bias": ("qwen2", dict(tie_word_embeddings=True, rope_theta=1000000.0, max_position_embeddings=256)),
     "qwen3_norm": ("qwen3", dict(tie_word_embeddings=False, rope_theta=1000000.0, max_position_embeddings=256)),
+    "linear_rope": ("llama", dict(tie_word_embeddings=True, rope_theta=10000.0, max_position_embeddings=256,
+                                  rope_scaling=dict(rope_type="linear", factor=4.0))),
+    "dynamic_rope": ("llama", dict(tie_word_embeddings=True, rope_theta=10000.0, max_position_embeddings=64,
+                                   rope_scaling=dict(rope_type="dynamic", factor=2.0))),
+    "yarn_rope": ("qwen2", dict(tie_word_embeddings=True, rope_theta=1000000.0, max_position_embeddings=256,
+                                rope_scaling=dict(rope_type="yarn", factor=4.0,
+                                                  original_max_position_embeddings=64))),
+    "yarn_qwen3": ("qwen3", dict(tie_word_embeddings=True, rope_theta=1000000.0, max_position_embeddings=256,
+                                 rope_scaling=dict(rope_type="yarn", factor=2.0,
+                                                   original_max_position_embeddings=128))),
+    "mistral_window": ("mistral", dict(tie_word_embeddings=False, rope_theta=10000.0, max_position_embeddings=256,
+                                       sliding_window=48)),
+    "mistral_full": ("mistral", dict(tie_word_embeddings=False, rope_theta=1000000.0, max_position_embeddings=256,
+                                     sliding_window=None)),
+    "qwen2_window": ("qwen2", dict(tie_word_embeddings=True, rope_theta=1000000.0, max_position_embeddings=256,
+                                   use_sliding_window=True, sliding_window=48, max_window_layers=1)),
+    "llama_bias": ("llama", dict(tie_word_embeddings=True, rope_theta=10000.0, max_position_embeddings=256,
+                                 attention_bias=True, mlp_bias=True)),
 }
+# What lies in the file where it is not one file of bf16: its type, and that there are shards with an index.
+FILES = {"linear_rope": (torch.float16, False), "mistral_full": (torch.float16, True),
+         "yarn_qwen3": (torch.float32, True)}
 
 
 def tiny(out):
@@ -47,26 +68,44 @@ def tiny(out):
                       rms_norm_eps=1e-5, hidden_act="silu", bos_token_id=0, eos_token_id=1, **plain)
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
-        architecture = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+        architecture = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
         (folder / "config.json").write_text(
             json.dumps(dict(architectures=[architecture[kind]], **config), indent=1) + "\n")
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), attn_implementation="eager")
         model = model.float().eval()
+        dtype, sharded = FILES.get(name, (torch.bfloat16, False))
         with torch.no_grad():
             for key, p in model.named_parameters():
                 p.copy_((1 + 0.2 * torch.randn_like(p) if "norm" in key else
-                         0.3 * torch.randn_like(p)).bfloat16().float())
-        state = {k: v.bfloat16().contiguous() for k, v in model.state_dict().items()
+                         0.3 * torch.randn_like(p)).to(dtype).float())
+        state = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()
                  if not (k == "lm_head.weight" and config["tie_word_embeddings"])}
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        assert all(torch.equal(v.float(), model.state_dict()[k]) for k, v in state.items())
+        if sharded:
+            shards = {f"model-0000{i + 1}-of-00002.safetensors": sorted(state)[i::2] for i in range(2)}
+            for file, keys in shards.items():
+                save_file({k: state[k] for k in keys}, folder / file, metadata={"format": "pt"})
+            index = dict(metadata={}, weight_map={k: file for file, keys in shards.items() for k in keys})
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+        else:
+            save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
         n = 200
         ids = torch.randint(0, 96, (1, n), generator=torch.Generator().manual_seed(100 + seed))
         with torch.no_grad():
+            # By steps: a prompt, then one token at a time on the cache of it. (First: the angles of `dynamic`
+            # RoPE stay in the model, and are those of the longest sequence that it has seen.)
+            prompt = 100
+            cache = model(ids[:, :prompt], use_cache=True).past_key_values
+            steps = [model(ids[:, i:i + 1], past_key_values=cache, use_cache=True).logits[0, 0]
+                     for i in range(prompt, n)]
             logits = model(ids).logits[0]
         nll = torch.nn.functional.cross_entropy(logits[:-1].double(), ids[0, 1:], reduction="sum").item()
         rows = [0, 1, 37, 130, n - 1]
         expected = dict(ids=ids[0].tolist(), rows=rows, nll=nll,
-                        logits=[[float(f"{x:.7g}") for x in logits[r].tolist()] for r in rows])
+                        logits=[[float(f"{x:.7g}") for x in logits[r].tolist()] for r in rows],
+                        prompt=prompt, steps=[100, 101, 163, n - 1],
+                        step_logits=[[float(f"{x:.7g}") for x in steps[r - prompt].tolist()]
+                                     for r in (100, 101, 163, n - 1)])
         (folder / "expected.json").write_text(json.dumps(expected) + "\n")
         print(name, "nll", nll / (n - 1), "max logit", logits.abs().max().item())
 
@@ -77,17 +116,19 @@ def unpermute(w, heads):
 
 
 def load_gguf(path):
-    """The model in float32 and its tokenizer (GPT-2 pattern after splitting single digits)."""
+    """The model in float32 and its tokenizer: SmolLM's of the Llama architecture, or Qwen2's."""
     import gguf
     import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     reader = gguf.GGUFReader(path)
-    value = lambda key: reader.fields["llama." + key].contents()
+    arch = reader.fields["general.architecture"].contents()
+    qwen = arch == "qwen2"
+    value = lambda key: reader.fields[f"{arch}." + key].contents()
     heads, kv = value("attention.head_count"), value("attention.head_count_kv")
     weights = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
-    config = LlamaConfig(
+    config = (Qwen2Config if qwen else LlamaConfig)(
         hidden_size=value("embedding_length"), intermediate_size=value("feed_forward_length"),
         num_hidden_layers=value("block_count"), num_attention_heads=heads, num_key_value_heads=kv,
         vocab_size=weights["token_embd.weight"].shape[0], rms_norm_eps=value("attention.layer_norm_rms_epsilon"),
@@ -101,10 +142,15 @@ def load_gguf(path):
     for layer in range(config.num_hidden_layers):
         for ours, theirs in names.items():
             w = weights[f"blk.{layer}.{ours}.weight"]
-            if ours in ("attn_q", "attn_k"):
+            if ours in ("attn_q", "attn_k") and not qwen:
                 w = unpermute(w, heads if ours == "attn_q" else kv)
             state[f"model.layers.{layer}.{theirs}.weight"] = w
-    model = LlamaForCausalLM(config)
+            if qwen and ours in ("attn_q", "attn_k", "attn_v"):
+                state[f"model.layers.{layer}.{theirs}.bias"] = weights[f"blk.{layer}.{ours}.bias"]
+    if "output.weight" in weights:
+        config.tie_word_embeddings = False
+        state["lm_head.weight"] = weights["output.weight"]
+    model = (Qwen2ForCausalLM if qwen else LlamaForCausalLM)(config)
     state = {k: torch.from_numpy(np.ascontiguousarray(v, dtype=np.float32)) for k, v in state.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert set(missing) <= {"lm_head.weight"} and not unexpected, (missing, unexpected)
@@ -114,9 +160,14 @@ def load_gguf(path):
     merges = [tuple(m.split(" ")) for m in reader.fields["tokenizer.ggml.merges"].contents()]
     kinds = reader.fields["tokenizer.ggml.token_type"].contents()
     tokenizer = tokenizers.Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True),
-         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    steps = [pre_tokenizers.Digits(individual_digits=True)]
+    if qwen:
+        tokenizer.normalizer = normalizers.NFC()
+        steps = [pre_tokenizers.Split(Regex(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+            r"|\s+(?!\S)|\s+"), "isolated")]
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not qwen))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([t for t, kind in zip(tokens, kinds) if kind == 3])
     return model.float().eval(), tokenizer
@@ -131,9 +182,11 @@ def embedded(path, out):
             logits = model(torch.tensor([ids])).logits[0]
         nll = torch.nn.functional.cross_entropy(logits[:-1].double(), torch.tensor(ids[1:]), reduction="sum").item()
         top = torch.topk(logits[-1], 10)
-        cases.append(dict(text=text, ids=ids, nll=nll,
+        greedy = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False, pad_token_id=0)
+        greedy = greedy[0, len(ids):].tolist()
+        cases.append(dict(text=text, ids=ids, nll=nll, greedy=greedy,
                           top=[dict(id=i, logit=round(x, 5)) for i, x in zip(top.indices.tolist(), top.values.tolist())]))
-        print(len(ids), "tokens, nll", nll / (len(ids) - 1), repr(tokenizer.decode([cases[-1]["top"][0]["id"]])))
+        print(len(ids), "tokens, nll", nll / (len(ids) - 1), repr(tokenizer.decode(greedy)))
     out.write_text(json.dumps(dict(model=Path(path).name, cases=cases), ensure_ascii=False) + "\n")
 
 

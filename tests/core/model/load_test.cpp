@@ -40,6 +40,75 @@ TEST(OpenModel, BadInputIsNamed) {
   expect_contract_error([&] { open_model(folder); }, {"config.json", "JSON"});
 }
 
+// Copies tiny_hf to the test's own folder; every call gives a whole one again.
+std::filesystem::path fresh_folder() {
+  std::filesystem::path folder;
+  for (const auto& entry : std::filesystem::directory_iterator(fixture("tiny_hf")))
+    folder = scratch("f/" + entry.path().filename().string(), read_file(entry.path())).parent_path();
+  return folder;
+}
+
+TEST(OpenModel, DamagedShardsAreNamed) {
+  const std::string shard = "model-00002-of-00002.safetensors";
+  const std::string bytes = read_file(fixture("tiny_hf") / shard);
+  const auto rejects = [&](std::initializer_list<const char*> parts) {
+    expect_contract_error([] { open_model(scratch("f/config.json", read_file(fixture("tiny_hf/config.json"))).parent_path()); }, parts);
+  };
+  fresh_folder();
+  for (const std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{100}, bytes.size() - 1}) {
+    scratch("f/" + shard, bytes.substr(0, size));
+    rejects({shard.c_str()});
+  }
+  std::filesystem::remove(fresh_folder() / shard);
+  rejects({shard.c_str()});
+  fresh_folder();
+  nlohmann::json index = json_fixture("tiny_hf/model.safetensors.index.json");
+  index["weight_map"]["lm_head.weight"] = "model-00003-of-00002.safetensors";
+  scratch("f/model.safetensors.index.json", index.dump());
+  rejects({"model-00003-of-00002.safetensors"});
+  index["weight_map"]["lm_head.weight"] = "../other.safetensors";
+  scratch("f/model.safetensors.index.json", index.dump());
+  rejects({"model.safetensors.index.json", "same folder"});
+  scratch("f/model.safetensors.index.json", "{}");
+  rejects({"model.safetensors.index.json", "weight_map", "missing"});
+}
+
+TEST(OpenModel, WeightsOfAnotherTypeOrShapeAreNamed) {
+  const auto folder = fresh_folder();
+  const std::string shard = "model-00001-of-00002.safetensors";
+  const std::string bytes = read_file(folder / shard);
+  const std::size_t dtype = bytes.find("\"F32\"");
+  ASSERT_NE(dtype, std::string::npos);
+  std::string other = bytes;
+  other.replace(dtype, 5, "\"F64\"");  // a type that is left out: the tensor is then missing where it is asked for
+  scratch("f/" + shard, other);
+  const Model model = open_model(folder);
+  EXPECT_EQ(model.weights->tensors().size(), 28u);
+  other.replace(dtype, 5, "\"F16\"");  // half the bytes that stand there
+  scratch("f/" + shard, other);
+  expect_contract_error([&] { open_model(folder); }, {shard.c_str(), "data_offsets", "F16"});
+  scratch("f/" + shard, bytes);
+  const std::int64_t shape[] = {3, 3};
+  expect_contract_error([&] { open_model(folder).weights->expect("lm_head.weight", shape); },
+                        {"lm_head.weight", "[3, 3]"});
+}
+
+TEST(OpenModel, LlamaTokenizersAddWhatTheirSettingsSay) {
+  const auto folder = fresh_folder();
+  nlohmann::json settings = json_fixture("tiny_hf/tokenizer_config.json");
+  const auto prefix = [&](const char* name, const nlohmann::json& bos, const nlohmann::json& eos) {
+    settings["tokenizer_class"] = name;
+    settings["add_bos_token"] = bos;
+    settings["add_eos_token"] = eos;
+    scratch("f/tokenizer_config.json", settings.dump());
+    return open_model(folder).tokenizer->encode("", {.add_special = true});
+  };
+  using Ids = std::vector<std::int32_t>;
+  EXPECT_EQ(prefix("LlamaTokenizerFast", true, true), (Ids{0, 1}));
+  EXPECT_EQ(prefix("LlamaTokenizerFast", false, nullptr), Ids{});
+  EXPECT_EQ(prefix("PreTrainedTokenizerFast", false, true), (Ids{0}));  // the file's own post_processor
+}
+
 TEST(OpenModel, EmbeddedModel) {
   if (!std::filesystem::exists(smollm_gguf())) GTEST_SKIP() << "no " << smollm_gguf() << ": run `make setup`";
   const Model m = open_model(smollm_gguf());

@@ -256,6 +256,92 @@ def small_tokenizers():
     dump("bpe_cases.json", cases)
 
 
+def piece_tokenizer(kind, corpus, size):
+    """SentencePiece's kind: `metaspace_*` as Mistral v0.3 has it, `legacy` as Llama 2 (a normalizer)."""
+    mark = "\u2581"
+    specials = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+    trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement=mark, prepend_scheme="always", split=True)
+    trained.train_from_iterator(corpus, trainers.BpeTrainer(
+        vocab_size=size, show_progress=False, limit_alphabet=120,
+        special_tokens=specials + [f"<0x{b:02X}>" for b in range(256)]))
+    model = json.loads(trained.to_str())["model"]
+    tok = Tokenizer(models.BPE(vocab=model["vocab"], merges=[tuple(m) for m in model["merges"]], unk_token="<unk>",
+                               byte_fallback=True, fuse_unk=True, ignore_merges=kind == "metaspace_first"))
+    if kind == "legacy":
+        tok.normalizer = normalizers.Sequence([normalizers.Prepend(mark), normalizers.Replace(" ", mark)])
+    else:
+        scheme = kind.split("_")[1]
+        tok.pre_tokenizer = pre_tokenizers.Metaspace(replacement=mark, prepend_scheme=scheme, split=scheme == "always")
+    strip = [] if kind == "metaspace_never" else [decoders.Strip(content=" ", left=1, right=0)]
+    tok.decoder = decoders.Sequence([decoders.Replace(mark, " "), decoders.ByteFallback(), decoders.Fuse()] + strip)
+    tok.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tok.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
+    tok.add_tokens([AddedToken("<l>", lstrip=True, normalized=False), AddedToken("<r>", rstrip=True, normalized=False),
+                    AddedToken("word", single_word=True, normalized=True)])
+    return Tokenizer.from_str(tok.to_str())
+
+
+PIECES = ("legacy", "metaspace_first", "metaspace_always", "metaspace_never")
+
+
+def pieces():
+    """Small SentencePiece-style tokenizers, and one as a GGUF of scores."""
+    corpus = [(HERE / "make_text_fixtures.py").read_text(), (HERE / "fixtures/chat/llama31.jinja").read_text()] * 3
+    cases = {}
+    for kind in PIECES:
+        tok = piece_tokenizer(kind, corpus, 700)
+        tok.save(str(OUT / f"pieces_{kind}.json"), pretty=False)
+        specials = [t.content for t in tok.get_added_tokens_decoder().values()]
+        cases[kind] = []
+        for text in awkward(random.Random(6), specials, 80):
+            ids = tok.encode(text).ids
+            cases[kind].append([text, ids, tok.decode(ids, skip_special_tokens=False)])
+    gguf_pieces(cases)
+    dump("pieces_cases.json", cases)
+
+
+def gguf_pieces(cases):
+    """The `legacy` vocabulary with scores; merges as transformers' generate_merges ranks them."""
+    model = json.loads((OUT / "pieces_legacy.json").read_text())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    vocab = {t: i for i, t in enumerate(tokens)}
+    special = set(tokens[:5 + 256])
+    scores = [0.0 if t in special else -float(vocab[t] // 3) for t in tokens]  # ties on purpose
+    w = gguf.GGUFWriter(OUT / "pieces.gguf", "llama")
+    w.add_embedding_length(4)  # what the reader of weights wants to know
+    w.add_head_count(1)
+    w.add_tokenizer_model("llama")
+    w.add_token_list(tokens)
+    w.add_token_scores(scores)
+    w.add_token_types([2 if i == 0 else 3 if i < 5 else 6 if i < 261 else 1 for i in range(len(tokens))])
+    w.add_bos_token_id(1)
+    w.add_eos_token_id(2)
+    w.add_unk_token_id(0)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    merges = []
+    for token in tokens:
+        if token not in special:
+            local = [(token[:i], token[i:], scores[vocab[token]]) for i in range(1, len(token))
+                     if token[:i] in vocab and token[i:] in vocab]
+            merges += sorted(local, key=lambda m: (vocab[m[0]], vocab[m[1]]))
+    merges.sort(key=lambda m: (m[2], len(m[0]), len(m[1])), reverse=True)
+    tok = Tokenizer(models.BPE(vocab=vocab, merges=[m[:2] for m in merges], unk_token="<unk>", byte_fallback=True,
+                               fuse_unk=True))
+    mark = "\u2581"
+    tok.normalizer = normalizers.Sequence([normalizers.Prepend(mark), normalizers.Replace(" ", mark)])
+    tok.decoder = decoders.Sequence([decoders.Replace(mark, " "), decoders.ByteFallback(), decoders.Fuse(),
+                                     decoders.Strip(content=" ", left=1, right=0)])
+    tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in tokens[1:5]])
+    cases["gguf"] = []
+    for text in awkward(random.Random(7), tokens[1:5], 80):
+        ids = tok.encode(text).ids
+        cases["gguf"].append([text, [1] + ids, tok.decode(ids, skip_special_tokens=False)])
+
+
 def normal_forms():
     rng = random.Random(5)
     nfc = normalizers.NFC()
@@ -382,6 +468,7 @@ if __name__ == "__main__":
     tiny()
     smollm(sys.argv[1])
     small_tokenizers()
+    pieces()
     normal_forms()
     chat()
     rope()

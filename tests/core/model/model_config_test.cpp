@@ -97,6 +97,18 @@ TEST(ModelConfig, Variants) {
   const ModelConfig qwen3 = changed(R"({"model_type":"qwen3","attention_bias":false})");
   EXPECT_TRUE(qwen3.qk_norm && !qwen3.qkv_bias);
   EXPECT_EQ(changed(R"({"model_type":"mistral","sliding_window":32})").sliding_window, 32);
+  EXPECT_EQ(changed(R"({"model_type":"mistral","sliding_window":null})").window(0), 0);
+  EXPECT_EQ(changed(R"({"use_sliding_window":true,"sliding_window":32})").window(0), 0);  // llama
+  const ModelConfig slides = changed(
+      R"({"model_type":"qwen2","use_sliding_window":true,"sliding_window":8,"max_window_layers":1})");
+  EXPECT_EQ(slides.window(0), 0);
+  EXPECT_EQ(slides.window(1), 8);
+  const ModelConfig types = changed(
+      R"({"model_type":"qwen3","use_sliding_window":true,"sliding_window":8,
+          "layer_types":["sliding_attention","full_attention"]})");
+  EXPECT_EQ(types.window(0), 8);
+  EXPECT_EQ(types.window(1), 0);
+  EXPECT_EQ(changed(R"({"model_type":"qwen2","use_sliding_window":false,"sliding_window":8})").window(1), 0);
   EXPECT_EQ(changed(R"({"head_dim":null})").head_dim, 2);
   EXPECT_NEAR(changed(R"({"rope_scaling":{"type":"yarn","factor":4.0}})").rope.attention_factor,
               1.1386, 1e-4);
@@ -125,7 +137,12 @@ TEST(ModelConfig, BadInputIsNamed) {
   rejects(R"({"eos_token_id":264})", {"EOS", "264"});
   rejects(R"({"eos_token_id":[[1]]})", {"eos_token_id[0]", "integer"});
   rejects(R"({"bos_token_id":-2})", {"bos_token_id"});
-  rejects(R"({"use_sliding_window":true})", {"use_sliding_window"});
+  const char* qwen = R"({"model_type":"qwen2","use_sliding_window":true,"sliding_window":8,)";
+  rejects((std::string(qwen) + R"("layer_types":["full_attention"]})").c_str(), {"layer_types", "2 entries"});
+  rejects((std::string(qwen) + R"("layer_types":["full_attention","chunked"]})").c_str(),
+          {"layer_types[1]", "chunked"});
+  rejects((std::string(qwen) + R"("max_window_layers":-1})").c_str(), {"max_window_layers"});
+  rejects(R"({"model_type":"mistral","sliding_window":0})", {"sliding_window"});
 }
 
 TEST(StrictJson, RefusesWhatIsAmbiguousOrDeep) {

@@ -169,8 +169,9 @@ TEST(Tokenizer, BadFilesAreNamed) {
   rejects(R"({"model":{"byte_fallback":true}})", {"byte_fallback"});
   rejects(R"({"model":{"dropout":0.1}})", {"dropout"});
   rejects(R"({"normalizer":{"type":"Lowercase"}})", {"normalizer", "NFC", "Lowercase"});
-  rejects(R"({"pre_tokenizer":{"type":"Metaspace"}})", {"pre_tokenizer", "Metaspace"});
-  rejects(R"({"pre_tokenizer":null})", {"pre_tokenizer"});
+  rejects(R"({"pre_tokenizer":{"type":"Metaspace"}})", {"decoder", "ByteFallback"});
+  rejects(R"({"pre_tokenizer":null})", {"decoder", "ByteFallback"});
+  rejects(R"({"pre_tokenizer":{"type":"Digits","individual_digits":true}})", {"pre_tokenizer", "ByteLevel"});
   rejects(R"({"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":true}})",
           {"add_prefix_space"});
   rejects(R"({"post_processor":{"type":"BertProcessing"}})", {"post_processor", "BertProcessing"});
