@@ -138,7 +138,7 @@ Method resolve_method(const MethodEntry& entry, const Mark& mark, const Experime
   for (const auto& [key, value] : base.items()) {
     Node scalar;
     scalar.kind = Node::Kind::scalar;
-    scalar.scalar = value.dump();
+    scalar.scalar = value.is_string() ? value.get<std::string>() : value.dump();
     codebook.fields.emplace_back(key, scalar);
   }
   if (entry.codebook.kind != Node::Kind::null) config::merge(codebook, entry.codebook);
