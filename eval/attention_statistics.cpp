@@ -24,7 +24,7 @@ AttentionStatistics attention_statistics(const at::Tensor& q_in, const at::Tenso
   const std::int64_t kv = k_in.size(0), n = k_in.size(1), d = k_in.size(2), group = q_in.size(0) / kv;
   const at::Tensor k = k_in.to(at::kFloat), v = v_in.to(at::kFloat);
   const auto options = at::TensorOptions().dtype(at::kLong).device(k.device());
-  const at::Tensor at_key = at::arange(n, options), asked = at::arange(stride - 1, n, stride, options);
+  const at::Tensor at_key = at::arange(n, options), asked = at::arange(std::min(stride - 1, n), n, stride, options);
   const std::int64_t n_asked = asked.size(0);
   const at::Tensor q = q_in.to(at::kFloat).index_select(1, asked).reshape({kv, group, n_asked, d});
   const auto f32 = k.options();

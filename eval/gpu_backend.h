@@ -11,6 +11,7 @@
 #include "core/common/progress.h"
 #include "core/decoder/decoder.h"
 #include "core/decoder/decoder_engine.h"
+#include "core/quant/kmeans.h"
 #include "eval/step_model.h"
 
 namespace vi::eval {
@@ -27,6 +28,13 @@ class GpuBackend {
   virtual std::unique_ptr<StepModel> make_step_model(const model::Decoder& decoder,
                                                      std::shared_ptr<const codec::Codec> codec,
                                                      std::int64_t capacity, std::string* how) = 0;
+  // k-means of codebooks. search(): nearest centroids for faiss::Clustering, the same bytes as on the CPU.
+  // train_batched(): all problems at once by our own trainer, within 0.5 % of FAISS's inertia; problems of
+  // one shape without weights (Error otherwise).
+  virtual quant::SearchFactory search() = 0;
+  virtual std::vector<quant::KmeansResult> train_batched(std::span<const quant::KmeansProblem> problems,
+                                                         const quant::KmeansSettings& settings,
+                                                         Progress& progress) = 0;
   // `vecinfer bench WHAT --device cuda`: kernels | e2e | breakdown; set: which cases (docs/kernels).
   // One row a measurement (docs/artifacts.md), also given to `each` as soon as it is there.
   virtual std::vector<Json> bench(const std::string& what, const std::string& set, Progress& progress,

@@ -220,7 +220,7 @@ at::Tensor DumpAttention::attend(int layer, const at::Tensor& q, const at::Tenso
                                  const at::Tensor& v, std::int64_t first) {
   expect_start(first, "dump");
   if (!q.device().is_cpu()) {
-    see_(layer, q.to(at::kCPU), k.to(at::kCPU), v.to(at::kCPU));
+    see_(layer, q, k, v);
     return causal_attention(q, k, v);
   }
   see_(layer, q, k, v);

@@ -91,7 +91,7 @@ class DecodeAttention final : public model::AttentionHook {
   cache::KvCache& cache_;
 };
 
-// Exact attention that shows each layer's q, k and v (of the model's type, on the CPU, valid
+// Exact attention that shows each layer's q, k and v (of the model's type, where the model is, valid
 // during the call only) to a callback: the dump stage. first must be 0.
 class DumpAttention final : public model::AttentionHook {
  public:

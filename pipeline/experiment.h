@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/codec/spec.h"
+#include "core/codec/train.h"
 #include "core/config/options.h"
 
 namespace vi::pipeline {
@@ -67,11 +68,13 @@ struct CodebookSpec {
   int iterations = 30;
   std::int64_t max_points = 65536;
   std::uint64_t seed = 0;
+  codec::Trainer trainer = codec::Trainer::faiss;
   template <class V>
   void visit(V& v) {
     v("iterations", iterations, "k-means iterations at most");
     v("max_points", max_points, "training points of one codebook at most");
     v("seed", seed, "seed of sampling and of the first centroids");
+    v("trainer", trainer, "faiss | batched: all codebooks at once, on a GPU only");
   }
   void check(const config::Mark& mark) const;
 };

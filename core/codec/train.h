@@ -21,16 +21,26 @@ constexpr auto enum_names(Side) {
   return std::array{P{"key", Side::key}, P{"value", Side::value}};
 }
 
+// Who trains: faiss::Clustering (on a GPU it searches there; the bytes are the same), or on a GPU our own
+// trainer of all problems at once (other bytes, the same inertia within 0.5 %).
+enum class Trainer { faiss, batched };
+constexpr auto enum_names(Trainer) {
+  using P = std::pair<std::string_view, Trainer>;
+  return std::array{P{"faiss", Trainer::faiss}, P{"batched", Trainer::batched}};
+}
+
 struct TrainSettings {
   int iterations = 30;
   std::int64_t max_points = 65536;  // per codebook; never more than 256 a centroid (FAISS's rule)
   std::uint64_t seed = 1;
+  Trainer trainer = Trainer::faiss;
   template <class V>
   void visit(V& v) {
     v("iterations", iterations, "k-means iterations");
     v("max_points", max_points,
       "sub-vectors a codebook is trained on, at most; also at most 256 a centroid");
     v("seed", seed, "sampling and initial centroids");
+    v("trainer", trainer, "faiss | batched (GPU only)");
   }
   void check(const config::Mark& mark) const;
 };

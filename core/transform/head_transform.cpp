@@ -1,5 +1,7 @@
 #include "core/transform/head_transform.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -67,10 +69,27 @@ void multiply(float* rows, std::size_t n_rows, int d, const float* matrix, bool 
       }
     } else {
       std::fill(y.begin(), y.end(), 0.0f);
-      for (int i = 0; i < d; ++i)
-        for (int j = 0; j < d; ++j) y[j] += x[i] * matrix[i * d + j];
+      for (int i = 0; i < d; ++i) {
+        const float* __restrict a = matrix + i * d;
+        float* __restrict to = y.data();
+        const float xi = x[i];
+#pragma omp simd
+        for (int j = 0; j < d; ++j) to[j] += xi * a[j];
+      }
     }
     std::memcpy(x, y.data(), d * sizeof(float));
+  }
+}
+
+// Rows are independent: large counts go to all threads, the bytes are the same.
+template <class F>
+void for_runs(float* rows, std::size_t n_rows, int d, const F& one) {
+  constexpr std::size_t kRun = 512;
+  const auto runs = static_cast<std::int64_t>((n_rows + kRun - 1) / kRun);
+#pragma omp parallel for schedule(static) if (runs > 1 && !omp_in_parallel())
+  for (std::int64_t i = 0; i < runs; ++i) {
+    const std::size_t first = static_cast<std::size_t>(i) * kRun;
+    one(rows + first * static_cast<std::size_t>(d), std::min(kRun, n_rows - first));
   }
 }
 
@@ -82,7 +101,11 @@ void hadamard(float* rows, std::size_t n_rows, int n) {
   for (std::size_t r = 0; r < n_rows; ++r) hadamard_row(rows + r * n, n, scale);
 }
 
-void HeadTransform::forward(float* rows, std::size_t n_rows) const {
+void HeadTransform::forward(float* all, std::size_t n) const {
+  for_runs(all, n, head_dim, [&](float* rows, std::size_t n_rows) { forward_run(rows, n_rows); });
+}
+
+void HeadTransform::forward_run(float* rows, std::size_t n_rows) const {
   const int d = head_dim;
   for (const Step& step : steps) switch (step.kind) {
       case Step::Kind::center:
@@ -112,7 +135,11 @@ void HeadTransform::forward(float* rows, std::size_t n_rows) const {
     }
 }
 
-void HeadTransform::inverse(float* rows, std::size_t n_rows) const {
+void HeadTransform::inverse(float* all, std::size_t n) const {
+  for_runs(all, n, head_dim, [&](float* rows, std::size_t n_rows) { inverse_run(rows, n_rows); });
+}
+
+void HeadTransform::inverse_run(float* rows, std::size_t n_rows) const {
   const int d = head_dim;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) switch (step->kind) {
       case Step::Kind::center:
@@ -138,7 +165,11 @@ void HeadTransform::inverse(float* rows, std::size_t n_rows) const {
     }
 }
 
-void HeadTransform::query(float* rows, std::size_t n_rows) const {
+void HeadTransform::query(float* all, std::size_t n) const {
+  for_runs(all, n, head_dim, [&](float* rows, std::size_t n_rows) { query_run(rows, n_rows); });
+}
+
+void HeadTransform::query_run(float* rows, std::size_t n_rows) const {
   const int d = head_dim;
   for (const Step& step : steps) switch (step.kind) {  // q' = q A^-T, step by step
       case Step::Kind::center:

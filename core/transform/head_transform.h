@@ -37,6 +37,11 @@ struct HeadTransform {
   bool identity() const { return steps.empty(); }
   // The linear part as a dense matrix [d, d]: y = (x - c) A. For tests, docs and the GPU.
   std::vector<float> dense() const;
+
+ private:
+  void forward_run(float* rows, std::size_t n_rows) const;
+  void inverse_run(float* rows, std::size_t n_rows) const;
+  void query_run(float* rows, std::size_t n_rows) const;
 };
 
 }  // namespace vi::transform

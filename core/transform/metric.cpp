@@ -97,19 +97,22 @@ MetricBasis metric_basis(const TransformSpec& spec, std::span<const double> mome
   // Covariance of the rows in the metric.
   Matrix second = Matrix::Zero(d, d);
   Eigen::VectorXd mean = Eigen::VectorXd::Zero(d);
-  constexpr std::size_t kChunk = 1024;
-  for (std::size_t at = 0; at < n_rows; at += kChunk) {
-    const auto n = static_cast<Eigen::Index>(std::min(kChunk, n_rows - at));
-    const Matrix x = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
-                         rows + at * static_cast<std::size_t>(d), n, d)
-                         .cast<double>();
-    second.noalias() += x.transpose() * x;
-    mean += x.colwise().sum().transpose();
+  constexpr std::size_t kChunk = 1024, kEnough = 8192;  // rows; of more, an even sample
+  const std::size_t used = std::min(n_rows, kEnough);
+  Matrix x(std::min(used, kChunk), d);
+  for (std::size_t at = 0; at < used; at += kChunk) {
+    const std::size_t n = std::min(kChunk, used - at);
+    for (std::size_t r = 0; r < n; ++r)
+      for (int j = 0; j < d; ++j)
+        x(static_cast<Eigen::Index>(r), j) = rows[(at + r) * n_rows / used * static_cast<std::size_t>(d) + static_cast<std::size_t>(j)];
+    const auto part = x.topRows(static_cast<Eigen::Index>(n));
+    second.noalias() += part.transpose() * part;
+    mean += part.colwise().sum().transpose();
   }
-  mean /= static_cast<double>(n_rows);
+  mean /= static_cast<double>(used);
   const Matrix left = spec.rotation == Rotation::eigen ? inverse_root : root;  // transposed
   const Matrix covariance =
-      left * (second / static_cast<double>(n_rows) - mean * mean.transpose()) * root;
+      left * (second / static_cast<double>(used) - mean * mean.transpose()) * root;
   Matrix turn = Matrix::Identity(d, d);
   if (spec.rotation == Rotation::hadamard) {
     turn = hadamard_matrix(d);

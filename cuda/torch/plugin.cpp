@@ -5,6 +5,7 @@
 #include "core/common/interrupt.h"
 #include "cuda/bench/gpu_bench.h"
 #include "cuda/common/check.h"
+#include "cuda/torch/codebooks.h"
 #include "cuda/torch/stepper.h"
 #include "eval/gpu_backend.h"
 
@@ -73,6 +74,11 @@ class Backend final : public eval::GpuBackend {
     return model;
   }
 
+  quant::SearchFactory search() override { return gpu_search(); }
+  std::vector<quant::KmeansResult> train_batched(std::span<const quant::KmeansProblem> problems,
+                                                 const quant::KmeansSettings& settings, Progress& progress) override {
+    return cuda::train_batched(problems, settings, progress);
+  }
   std::vector<Json> bench(const std::string& what, const std::string& set, Progress& progress,
                           const std::function<void(const Json&)>& each) override {
     return gpu_bench({what, set, {}}, progress, each);

@@ -6,6 +6,7 @@
 #include "core/codec/codec_io.h"
 #include "core/codec/train.h"
 #include "core/common/interrupt.h"
+#include "eval/gpu_backend.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/stages/stages.h"
@@ -82,6 +83,15 @@ std::vector<std::string> run_books(StageContext& context) {
   const codec::CodeSpec code = code_spec_from_json(context.fields.at("code"));
   codec::TrainSettings settings;
   config::read(node_from_json(context.fields.at("settings")), settings);
+  const bool gpu = context.session.device() == Device::cuda;
+  if (settings.trainer == codec::Trainer::batched && !gpu)
+    fail<CudaError>("codebook: trainer batched runs on a GPU only; use --device cuda or trainer: faiss");
+  const quant::TrainMany train = [&](std::span<const quant::KmeansProblem> all, const quant::KmeansSettings& how, Progress& progress) {
+    if (settings.trainer == codec::Trainer::batched) return eval::gpu_backend().train_batched(all, how, progress);
+    quant::KmeansSettings with = how;
+    if (gpu) with.search = eval::gpu_backend().search();
+    return quant::train_many(all, with, progress);
+  };
   std::optional<artifact::H5File> statistics;
   if (const auto* input = context.find_input("kv_statistics")) statistics.emplace(input->open_h5("kv_statistics.h5"));
   codec::WeightSource weights;
@@ -113,7 +123,7 @@ std::vector<std::string> run_books(StageContext& context) {
       made.push_back(codec::train_part(
           code, side, shape, settings,
           [&](int layer, int head, std::vector<float>& rows) { rows = samples.rows(layer, side_name, head); },
-          part, context.progress, weights));
+          part, context.progress, weights, train));
       context.pending.save_checkpoint(name, part_bytes(made.back()));
     }
     const codec::BookPart& last = made.back();

@@ -22,7 +22,7 @@ namespace {
 // Rows `keep` of x [heads, n, dim] as halves [heads, keep.size(), dim].
 void append_rows(std::vector<std::uint16_t>& out, const at::Tensor& x,
                  const std::vector<std::int64_t>& keep, int layer) {
-  const at::Tensor rows = x.to(at::kFloat).contiguous();
+  const at::Tensor rows = x.to(at::kCPU, at::kFloat).contiguous();
   const std::int64_t heads = rows.size(0), n = rows.size(1), dim = rows.size(2);
   const float* data = rows.const_data_ptr<float>();
   for (std::int64_t head = 0; head < heads; ++head)

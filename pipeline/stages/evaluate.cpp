@@ -119,7 +119,7 @@ void add_layer_errors(Session& session, const codec::Codec& codec,
       for (const bool is_key : {true, false}) {
         const codec::HeadCoder* coder = is_key ? codec.key(layer, head) : codec.value(layer, head);
         if (!coder) continue;
-        const at::Tensor rows = (is_key ? k : v).select(0, head).to(at::kFloat).contiguous();
+        const at::Tensor rows = (is_key ? k : v).select(0, head).to(at::kCPU, at::kFloat).contiguous();
         (is_key ? key : value)[static_cast<std::size_t>(layer)] += codec::reconstruction_error(
             *coder, rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.size(0)));
       }

@@ -229,8 +229,9 @@ int main_of(int argc, char** argv) {
                   {"cache", coded ? "vecinfer-2" : "exact"}, {"mode", name}, {"windows", scores.size()},
                   {"window", settings.window}, {"cpu", p}, {"gpu_score", q}, {"relative_difference", q / p - 1},
                   {"cpu_s", cpu_half.at("seconds")}, {"gpu_s", seconds() - start}});
-      // Exact: arithmetic alone. Coded: near ties get other codes, which move a score either way.
-      check.bound(std::abs(q / p - 1) < (coded ? 1e-2 : dtype == at::kFloat ? 1e-4 : 5e-3), name + ": perplexities differ");
+      // Exact: arithmetic alone. Coded: near ties get other codes, which move a score either way; mode `all`
+      // is chaotic at 2 bits (docs/evaluation.md).
+      check.bound(std::abs(q / p - 1) < (coded && name == "all" ? 5e-2 : coded ? 1e-2 : dtype == at::kFloat ? 1e-4 : 5e-3), name + ": perplexities differ");
     });
   }
   std::printf("%s\n", check.failed ? "gpu_check: BROKEN" : "gpu_check: all bounds hold");
