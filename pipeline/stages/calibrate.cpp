@@ -62,8 +62,10 @@ std::vector<std::string> run_calibrate(StageContext& context) {
         rows.push_back(samples.rows(layer, side, head, set.rope));
         moments.emplace_back();
         for (const transform::TransformSpec& spec : specs)
-          if (spec.kind == transform::TransformKind::metric && spec.moment != transform::Moment::identity)
-            moments.back()[spec.moment] = read_moment(*statistics, samples, layer, key, head, spec.moment);
+          if (spec.kind == transform::TransformKind::metric && spec.moment != transform::Moment::identity) {
+            const auto moment = spec.moment == transform::Moment::pairs ? transform::Moment::plain : spec.moment;
+            moments.back()[moment] = read_moment(*statistics, samples, layer, key, head, moment);
+          }
       }
       std::vector<std::exception_ptr> errors(rows.size());
 #pragma omp parallel for schedule(dynamic, 1)
