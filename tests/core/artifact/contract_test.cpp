@@ -56,6 +56,9 @@ TEST(Contract, EachFaultIsNamed) {
   };
   const auto f32 = DType::f32;
   const std::vector<Fault> faults = {
+      {FileKind::kv_statistics, [](H5File& f) { f.set_attr("/", "recent", "x"); }, "/@recent: expected"},
+      {FileKind::kv_statistics, [](H5File& f) { f.write("/layer_00/more", f32, {1}, numbers(1, 1)); },
+       "/layer_00/more"},
       {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "format", "x"); },
        "/@format: expected 'vecinfer.kv_samples'"},
       {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "format_version", 9); },
@@ -135,6 +138,7 @@ TEST(Contract, EachFaultIsNamed) {
     H5File file = H5File::create(scratch / "bad.h5");
     if (fault.kind == FileKind::kv_samples) write_samples(file);
     if (fault.kind == FileKind::codec) write_codec(file);
+    if (fault.kind == FileKind::kv_statistics) write_statistics(file);
     fault.change(file);
     EXPECT_THAT(message_of<ContractError>([&] { check_contract(file, fault.kind); }),
                 testing::AllOf(HasSubstr("bad.h5: "), HasSubstr(fault.message)));

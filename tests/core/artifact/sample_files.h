@@ -49,6 +49,20 @@ inline void write_samples(H5File& file) {
     file.write<std::int32_t>(name, DType::i32, {kProbes}, std::vector<std::int32_t>(kProbes, 1));
 }
 
+inline void write_statistics(H5File& file) {
+  stamp(file, FileKind::kv_statistics);
+  for (const auto& [name, value] : {std::pair<const char*, int>{"n_layers", kLayers}, {"n_q_heads", kQueryHeads}, {"n_kv_heads", kHeads},
+                                    {"head_dim", kDim}, {"sinks", 4}, {"recent", 64}})
+    file.set_attr("/", name, value);
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const std::string group = fmt::format("/layer_{:02}", layer);
+    for (const char* name : {"/attention", "/sensitivity"})
+      file.write(group + name, DType::f32, {kHeads, kTokens}, numbers(kHeads * kTokens, 3));
+    for (const char* name : {"/query_moment", "/sensitive_moment", "/output_metric"})
+      file.write(group + name, DType::f32, {kHeads, kDim, kDim}, numbers(kHeads * kDim * kDim, 4));
+  }
+}
+
 inline codec::TransformSet transforms() {
   using transform::HeadTransform;
   using transform::Step;
