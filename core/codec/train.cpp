@@ -202,10 +202,10 @@ ErrorSums& ErrorSums::operator+=(const ErrorSums& other) {
   return *this;
 }
 
-ErrorSums reconstruction_error(const HeadCoder& coder, const float* rows, std::size_t n) {
+ErrorSums reconstruction_error(const HeadCoder& coder, const float* rows, std::size_t n, const float* keys) {
   const std::size_t d = coder.head_dim();
   std::vector<float> out(n * d);
-  coder.reconstruct(rows, n, out.data());
+  coder.reconstruct_at(rows, n, {0, keys}, out.data());
   ErrorSums sums;
   for (std::size_t i = 0; i < n * d; ++i) {
     const double x = rows[i], difference = x - out[i];

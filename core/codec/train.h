@@ -91,6 +91,7 @@ struct ErrorSums {
   double relative() const { return energy > 0 ? error / energy : 0; }
   ErrorSums& operator+=(const ErrorSums& other);
 };
-ErrorSums reconstruction_error(const HeadCoder& coder, const float* rows, std::size_t n);
+// keys [n, head_dim]: of the same tokens, for coders of values that want them.
+ErrorSums reconstruction_error(const HeadCoder& coder, const float* rows, std::size_t n, const float* keys = nullptr);
 
 }  // namespace vi::codec

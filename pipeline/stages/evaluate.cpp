@@ -126,9 +126,11 @@ void add_layer_errors(Session& session, const codec::Codec& codec,
       for (const bool is_key : {true, false}) {
         const codec::HeadCoder* coder = is_key ? codec.key(layer, head) : codec.value(layer, head);
         if (!coder) continue;
-        const at::Tensor rows = (is_key ? k : v).select(0, head).to(at::kCPU, at::kFloat).contiguous();
-        (is_key ? key : value)[static_cast<std::size_t>(layer)] += codec::reconstruction_error(
-            *coder, rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.size(0)));
+        const auto rows_of = [&](const at::Tensor& x) { return x.select(0, head).to(at::kCPU, at::kFloat).contiguous(); };
+        const at::Tensor rows = rows_of(is_key ? k : v), keys = is_key ? rows : rows_of(k);
+        (is_key ? key : value)[static_cast<std::size_t>(layer)] +=
+            codec::reconstruction_error(*coder, rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.size(0)),
+                                        keys.const_data_ptr<float>());
       }
   });
   session.decoder().forward(ids, 0, hook);
