@@ -16,6 +16,7 @@
 #include "pipeline/commands.h"
 #include "pipeline/experiment.h"
 #include "pipeline/paths.h"
+#include "pipeline/session.h"
 #include "pipeline/terminal.h"
 
 namespace vi::pipeline {
@@ -53,7 +54,7 @@ int tokenize_command(const std::string& name, const std::string& text_file, bool
   if (text_file.empty() && ids.empty())
     fail<ConfigError>("tokenize: --text-file is required{}", decode ? " (or --ids)" : "");
   if (!ids.empty() && !decode) fail<ConfigError>("tokenize: --ids goes with --decode");
-  const model::Model model = model::open_model(load_model_spec(name).path);
+  const model::Model model = open_model(load_model_spec(name));
   if (decode) {
     std::vector<std::int32_t> list;
     if (!ids.empty()) {
@@ -91,7 +92,7 @@ int logits_command(const std::string& name, const std::string& ids_text, int top
                    const std::string& device) {
   const std::vector<std::int32_t> ids = parse_ids(ids_text, "--ids");
   if (ids.empty()) fail<ConfigError>("--ids: expected at least one token id");
-  const model::Model model = model::open_model(load_model_spec(name).path);
+  const model::Model model = open_model(load_model_spec(name));
   for (const std::int32_t id : ids)
     if (id >= model.config.vocab)
       fail<ConfigError>("--ids: {} is outside the vocabulary of {} tokens", id, model.config.vocab);

@@ -100,6 +100,8 @@ ModelSpec load_model_spec(const Node& node) {
   spec.path = resolve_path(spec.path, mark).string();
   if (spec.name.empty()) spec.name = fs::path(spec.path).stem().string();
   if (spec.max_length < 0) config_fail(mark, "model: max_length is negative");
+  if (spec.chat.kind != Node::Kind::null && spec.chat.kind != Node::Kind::map)
+    config_fail(spec.chat.mark, "model: chat: expected a map of template variables, e.g. {{enable_thinking: false}}");
   return spec;
 }
 

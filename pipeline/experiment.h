@@ -30,6 +30,7 @@ struct ModelSpec {
   std::string sha256;  // "" = not checked
   Dtype dtype = Dtype::f32;
   std::int64_t max_length = 0;
+  config::Node chat;  // map or null
   template <class V>
   void visit(V& v) {
     v("name", name, "the name in result lines");
@@ -38,6 +39,7 @@ struct ModelSpec {
     v("sha256", sha256, "expected checksum of the weights file; empty: any");
     v("dtype", dtype, "f32 | bf16 | f16 (f16: on a GPU only)");
     v("max_length", max_length, "longest prompt in tokens; 0: what the model says");
+    v("chat", chat, "further variables of the chat template, e.g. {enable_thinking: false}");
   }
 };
 

@@ -161,6 +161,7 @@ class Builder {
     node.fields = Json{{"codec", config::to_json(method.codec)}, {"task", settings},
                        {"task_version", session_.task_version(task)}, {"max_length", plan_.model.max_length},
                        {"compute", session_.compute_fields()}};
+    if (plan_.model.chat.kind == config::Node::Kind::map) node.fields["chat"] = config::to_json(plan_.model.chat);
     if (task.task != "perplexity" && task.task != "needle" && session_.tasks().task(task.task).metric == "math")
       node.fields["comparison"] = eval::math::use_installed_checker() ? "symbolic" : "numeric";
     node.files["model"] = session_.model_sha256();

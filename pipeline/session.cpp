@@ -139,8 +139,14 @@ std::string Session::git() const {
   return commit.empty() ? "unknown" : commit;
 }
 
+model::Model open_model(const ModelSpec& spec) {
+  model::Model model = model::open_model(spec.path);
+  if (spec.chat.kind == config::Node::Kind::map) model.chat_variables = config::to_json(spec.chat);
+  return model;
+}
+
 const model::Model& Session::model() {
-  if (!model_) model_ = std::make_unique<model::Model>(model::open_model(plan_.model.path));
+  if (!model_) model_ = std::make_unique<model::Model>(open_model(plan_.model));
   return *model_;
 }
 

@@ -20,6 +20,9 @@ class TaskLibrary;
 
 namespace vi::pipeline {
 
+// The model of `spec`, its chat template's variables set. ContractError.
+model::Model open_model(const ModelSpec& spec);
+
 class Session {
  public:
   Session(Plan plan, Device device, TerminalProgress& progress);

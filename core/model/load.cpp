@@ -110,6 +110,8 @@ std::string Model::chat_prompt(const std::vector<ChatMessage>& messages,
     fail<ContractError>("{}: expected a chat template, the model has none", path.string());
   options.bos_token = bos_token;
   options.eos_token = eos_token;
+  for (const auto& [name, value] : chat_variables.items())
+    if (!options.variables.contains(name)) options.variables[name] = value;
   return ChatTemplate(chat_template, path.string() + ": chat_template").render(messages, options);
 }
 

@@ -20,10 +20,11 @@ struct Model {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::string chat_template;         // "" if the model has none
   std::string bos_token, eos_token;  // texts, "" if there is none
+  Json chat_variables = Json::object();  // what every chat_prompt() gives the template besides
 
   bool has_chat_template() const { return !chat_template.empty(); }
   // The prompt of a conversation; its ids come from tokenizer->encode(prompt). ContractError
-  // without a chat template. bos_token and eos_token of `options` are filled in.
+  // without a chat template. bos_token and eos_token of `options` are filled in; its variables go before chat_variables.
   std::string chat_prompt(const std::vector<ChatMessage>& messages, ChatOptions options = {}) const;
 };
 

@@ -138,6 +138,31 @@ TEST_F(Evaluate, MillionsProtocolHasNoTemplateAndCutsAt4096) {
   EXPECT_THAT(wrong.err, HasSubstr("has no use for 'protocol'"));
 }
 
+TEST_F(Evaluate, TheModelsYamlGivesItsChatTemplateVariables) {
+  write(folder() / "data/qasper.jsonl", record("some text", "some", 10));
+  const fs::path settings = folder() / "model/tokenizer_config.json";
+  Json json = fs::exists(settings) ? parse_json(read_file(settings), "settings") : Json::object();
+  json["chat_template"] = "{{ messages[0].content }}{% if enable_thinking is defined and not enable_thinking %}{{ 'x' * 7 }}{% endif %}";
+  write(settings, json.dump());
+  std::vector<std::int64_t> tokens;
+  for (const char* chat : {"{}", "{enable_thinking: true}", "{enable_thinking: false}"}) {
+    write(folder() / "e.yaml", "experiment: e\nmodel: {name: tiny, path: model, chat: " + std::string(chat) +
+                                   "}\nmethods: [fp16]\nevaluate:\n  - {task: longbench/qasper, dir: data, max_new_tokens: 4}\n");
+    const Finished got = run_vecinfer({"run", "e.yaml", "--store", "store" + std::to_string(tokens.size())}, folder());
+    ASSERT_EQ(got.code, 0) << got.err;
+    for (const auto& entry : fs::directory_iterator(folder() / ("store" + std::to_string(tokens.size())) / "evaluate"))
+      if (fs::exists(entry.path() / "predictions.jsonl"))
+        tokens.push_back(parse_json(read_file(entry.path() / "predictions.jsonl"), "line").at("prompt_tokens").get<std::int64_t>());
+  }
+  ASSERT_EQ(tokens.size(), 3u);
+  EXPECT_EQ(tokens[1], tokens[0]);
+  EXPECT_EQ(tokens[2], tokens[0] + 7);  // one token a byte
+  write(folder() / "e.yaml", "experiment: e\nmodel: {name: tiny, path: model, chat: 3}\nmethods: [fp16]\nevaluate: []\n");
+  const Finished wrong = run();
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("model: chat: expected a map of template variables"));
+}
+
 TEST_F(Evaluate, GroupsSpreadIntoTasksAndGetTheirMean) {
   write(folder() / "data/trec.jsonl", record("t", "A", 10, "[\"A\",\"B\"]"));
   write(folder() / "data/samsum.jsonl", record("t", "A", 10));
