@@ -32,6 +32,7 @@ struct DataArguments {
 int verify_command(const std::string& store);
 int list_command(const std::string& what);
 int export_command(const RunArguments& arguments, const std::string& method, const std::string& file);
+int distribution_command(const RunArguments& arguments, const std::string& json_file);
 int import_command(const RunArguments& arguments, const std::string& file);
 int sweep_command(const RunArguments& arguments, const std::string& launcher, int jobs);
 

@@ -128,6 +128,11 @@ int dispatch(int argc, char** argv) {
   bench_app->add_option("--json", json_file, "also write the rows here, one JSON object a line");
   bench_app->callback([&] { code = bench_command(bench, run.device, cases_set, json_file); });
 
+  auto* distribution_app = app.add_subcommand("distribution", "how hard a model's keys and values are to quantise: outliers, tails, rank");
+  common(distribution_app);
+  distribution_app->add_option("--json", json_file, "also write a line for each layer, head, side and view");
+  distribution_app->callback([&] { code = distribution_command(run, json_file); });
+
   std::string file;
   auto* export_app = app.add_subcommand("export", "transform and codebook of a method as one HDF5 file");
   common(export_app, true, false);
