@@ -107,7 +107,7 @@ int import_command(const RunArguments& arguments, const std::string& path) {
     return std::vector<std::string>{"transform.h5"};
   });
   const codec::CodebookSet set = codec::read_codebooks(in, "/codebook");
-  for (const auto& [side, books] : graph.nodes[static_cast<std::size_t>(nodes.codebook)].inputs) {
+  for (const auto& [side, books] : graph.nodes[static_cast<std::size_t>(nodes.kmeans)].inputs) {
     for (const auto& [input_name, input] : graph.nodes[static_cast<std::size_t>(books)].inputs) runner.make(input);
     store.make(*runner.key(books), {}, [&](artifact::Pending& pending) {
       codec::CodebookSet one;
@@ -119,6 +119,18 @@ int import_command(const RunArguments& arguments, const std::string& path) {
       return std::vector<std::string>{"codebook.h5"};
     });
   }
+  runner.make(nodes.kmeans);
+  // Tuned books came in the file; they stand in for those of k-means too, which did not.
+  if (nodes.codebook != nodes.kmeans)
+    store.make(*runner.key(nodes.codebook), {}, [&](artifact::Pending& pending) {
+      auto file = artifact::H5File::create(pending.path("codebook.h5"));
+      codec::CodebookFacts key, value;
+      if (!set.key.empty()) key = codec::read_codebook_facts(in, "key", "/codebook");
+      if (!set.value.empty()) value = codec::read_codebook_facts(in, "value", "/codebook");
+      codec::write_codebooks(set, key, value, codec::read_shape(in, "/codebook"), file);
+      file.close();
+      return std::vector<std::string>{"codebook.h5"};
+    });
   runner.make(nodes.codebook);
   std::printf("imported as method '%s'\n", session.plan().methods[m].name.c_str());
   return 0;

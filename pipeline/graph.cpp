@@ -134,6 +134,7 @@ class Builder {
       books.version = kBooksVersion;
       books.fields = Json{{"side", name}, {"code", config::to_json(side->code)},
                           {"settings", config::to_json(method.codebook)}, {"simd", session_.simd()}};
+      for (const char* key : {"tune_steps", "tune_rate", "tune_window"}) books.fields["settings"].erase(key);
       // An untransformed side is read from the samples themselves, so all methods share it.
       if (side->transforms.empty() && side->tap == codec::Tap::post_rope)
         books.inputs = {{"kv_samples", graph_.dump}};
@@ -145,10 +146,27 @@ class Builder {
     }
     if (!codebook.inputs.empty()) {
       codebook.code = run_codebook;
-      nodes.codebook = add(std::move(codebook));
+      nodes.codebook = nodes.kmeans = add(std::move(codebook));
+      if (method.codebook.tune_steps > 0) nodes.codebook = add(tune(method, nodes));
     }
     for (const TaskSpec& task : plan_.experiment.evaluate) nodes.evaluate.push_back(add(evaluate(method, task, nodes)));
     return nodes;
+  }
+
+  // The dump's text through the model with coded keys and values.
+  Node tune(const Method& method, const MethodNodes& nodes) {
+    Node node = dump();
+    node.stage = "tune";
+    node.label = "tune " + method.name;
+    node.version = kTuneVersion;
+    for (const char* key : {"probes", "tokens", "tap"}) node.fields.erase(key);
+    const CodebookSpec& spec = method.codebook;
+    node.fields["tune"] = Json{{"steps", spec.tune_steps}, {"rate", spec.tune_rate}, {"window", spec.tune_window}, {"seed", spec.seed},
+                               {"recent", method.codec.window.recent}, {"sinks", method.codec.window.sinks}};
+    if (nodes.calibrate >= 0) node.inputs.emplace_back("transform", nodes.calibrate);
+    node.inputs.emplace_back("codebook", nodes.kmeans);
+    node.code = [method](StageContext& context) { return run_tune(context, method); };
+    return node;
   }
 
   Node evaluate(const Method& method, const TaskSpec& task, const MethodNodes& nodes) {

@@ -49,6 +49,7 @@ struct Node {
 
 struct MethodNodes {
   int calibrate = -1, transform = -1, codebook = -1;   // -1: the method needs none
+  int kmeans = -1;                                     // codebook before it was tuned; the same if it is not
   std::vector<int> evaluate;                           // one a task
 };
 

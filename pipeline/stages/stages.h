@@ -6,7 +6,7 @@
 namespace vi::pipeline {
 
 inline constexpr int kDumpVersion = 1, kStatisticsVersion = 1, kCalibrateVersion = 2, kTransformVersion = 1, kBooksVersion = 2,
-                     kCodebookVersion = 2, kEvaluateVersion = 3, kProfileVersion = 1, kReportVersion = 3;
+                     kCodebookVersion = 2, kTuneVersion = 1, kEvaluateVersion = 3, kProfileVersion = 1, kReportVersion = 3;
 
 struct StageRow {
   std::string_view name, inputs, outputs, description;
@@ -18,6 +18,7 @@ inline constexpr StageRow kStages[] = {
     {"calibrate", "kv_samples.h5, kv_statistics.h5", "transform.h5", "smooth scales and other statistics of the transforms"},
     {"transform", "kv_samples.h5, transform.h5", "kv_transformed.h5", "transformed samples, outliers before and after"},
     {"codebook", "kv_transformed.h5, kv_statistics.h5", "codebook.h5", "k-means codebooks"},
+    {"tune", "model, text, transform.h5, codebook.h5", "codebook.h5, tune.json", "centroids tuned end to end (if a method asks)"},
     {"evaluate", "model, transform.h5, codebook.h5, task", "predictions.jsonl, scores.jsonl, metrics.json", "one method on one task"},
     {"profile", "codecs, shapes", "timings.jsonl", "attention time and cache bytes"},
     {"report", "all of them", "report.html, table.txt", "the table and the page"}};
@@ -28,6 +29,8 @@ std::vector<std::string> run_calibrate(StageContext& context);
 std::vector<std::string> run_transform(StageContext& context);
 std::vector<std::string> run_books(StageContext& context);
 std::vector<std::string> run_codebook(StageContext& context);
+// The method comes from the plan.
+std::vector<std::string> run_tune(StageContext& context, const Method& method);
 // The method and task of an evaluate node come from the plan; the artifacts through the inputs.
 std::vector<std::string> run_evaluate(StageContext& context, const Method& method, const TaskSpec& task);
 std::vector<std::string> run_profile(StageContext& context);

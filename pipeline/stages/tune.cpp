@@ -1,0 +1,78 @@
+// tune: codebook.h5 of k-means -> codebook.h5 whose centroids were tuned end to end (eval/tune_codebooks.h), where a
+// method asks for it (`codebook: {tune_steps: N}`). tune.json says what it brought on calibration text it did not see.
+#include <algorithm>
+
+#include "core/codec/codec_io.h"
+#include "core/common/file.h"
+#include "core/model/load.h"
+#include "eval/gpu_backend.h"
+#include "eval/tune_codebooks.h"
+#include "pipeline/session.h"
+#include "pipeline/stages/draw.h"
+#include "pipeline/stages/stages.h"
+
+namespace vi::pipeline {
+namespace {
+
+constexpr std::size_t kHeldOut = 8;  // every eighth sequence is measured on, never trained on
+
+}  // namespace
+
+std::vector<std::string> run_tune(StageContext& context, const Method& method) {
+  Session& session = context.session;
+  const model::ModelConfig& c = session.model().config;
+  codec::TransformSet transforms;
+  transforms.n_layers = c.n_layers;
+  transforms.n_kv_heads = c.n_kv_heads;
+  transforms.head_dim = c.head_dim;
+  if (const auto* input = context.find_input("transform")) transforms = codec::read_transforms(input->open_h5("transform.h5"));
+  const artifact::H5File from = context.input("codebook").open_h5("codebook.h5");
+  const codec::CodebookSet books = codec::read_codebooks(from);
+  const auto codec = std::make_shared<codec::Codec>(method.codec, c.n_layers, c.n_kv_heads, c.head_dim, std::move(transforms), books);
+
+  const auto window = static_cast<std::size_t>(method.codebook.tune_window);
+  std::vector<std::vector<std::int32_t>> windows, held_out;
+  const std::vector<Sequence> sequences = draw_sequences(session);
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    const std::vector<std::int32_t>& ids = sequences[s].ids;
+    for (std::size_t at = 0; at + std::min(window, ids.size()) <= ids.size(); at += window) {
+      std::vector<std::int32_t> piece(ids.begin() + static_cast<std::ptrdiff_t>(at),
+                                      ids.begin() + static_cast<std::ptrdiff_t>(std::min(at + window, ids.size())));
+      (s % kHeldOut == kHeldOut - 1 ? held_out : windows).push_back(std::move(piece));
+    }
+  }
+  if (held_out.empty() && windows.size() > 1) {  // few sequences
+    held_out.push_back(std::move(windows.back()));
+    windows.pop_back();
+  }
+  if (held_out.empty()) fail<ConfigError>("method '{}': tune_steps needs at least two windows of {} tokens of calibration text", method.name, window);
+
+  const bool gpu = session.device() == Device::cuda;
+  if (gpu) eval::gpu_backend();  // brings the CUDA half of torch
+  model::DecoderOptions options;
+  options.device = gpu ? at::kCUDA : at::kCPU;
+  options.plain = true;
+  const model::Decoder decoder(c, *session.model().weights, options);
+  eval::TuneSettings settings;
+  settings.steps = method.codebook.tune_steps;
+  settings.rate = method.codebook.tune_rate;
+  settings.recent = method.codec.window.recent;
+  settings.sinks = method.codec.window.sinks;
+  settings.seed = method.codebook.seed;
+  context.progress.begin(session.current_label, settings.steps);
+  const eval::TuneResult result = eval::tune_codebooks(decoder, codec, books, windows, held_out, settings, context.progress);
+  context.progress.end();
+
+  codec::CodebookFacts key, value;
+  if (!books.key.empty()) key = codec::read_codebook_facts(from, "key");
+  if (!books.value.empty()) value = codec::read_codebook_facts(from, "value");
+  auto file = artifact::H5File::create(context.pending.path("codebook.h5"));
+  codec::write_codebooks(result.books, key, value, codec::read_shape(from), file);
+  file.close();
+  write_file_atomic(context.pending.path("tune.json"),
+             Json{{"steps", settings.steps}, {"windows", windows.size()}, {"held_out", held_out.size()},
+                  {"divergence_before", result.before}, {"divergence_after", result.after}, {"kept", result.kept}}.dump(2) + "\n");
+  return {"codebook.h5", "tune.json"};
+}
+
+}  // namespace vi::pipeline
