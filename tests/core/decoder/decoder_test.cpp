@@ -137,13 +137,12 @@ TEST(Decoder, AgreesWithTransformersByStep) {
   }
 }
 
-TEST(Decoder, AgreesWithTransformersOnTheEmbeddedModel) {
-  const auto path =
-      std::filesystem::path(VI_SOURCE_DIR) / "data" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf";
-  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no embedded model: run `make setup`";
+void expect_transformers_numbers(const std::string& model, const std::string& fixture, const std::string& hint) {
+  const auto path = std::filesystem::path(VI_SOURCE_DIR) / "data" / "models" / model;
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << model << ": " << hint;
   const GgufFile file(path);
   const Decoder decoder(model_config_from_gguf(file), file);
-  const Json expected = parse_json(read_file(kFixtures / "smollm2.json"), "smollm2.json");
+  const Json expected = parse_json(read_file(kFixtures / fixture), fixture);
   for (const Json& c : expected["cases"]) {
     const auto ids = c["ids"].get<std::vector<std::int32_t>>();
     const at::Tensor hidden = forward(decoder, ids);
@@ -160,6 +159,15 @@ TEST(Decoder, AgreesWithTransformersOnTheEmbeddedModel) {
         1.0, 1e-5)
         << c["text"];
   }
+}
+
+TEST(Decoder, AgreesWithTransformersOnTheEmbeddedModel) {
+  expect_transformers_numbers("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2.json", "run `make setup`");
+}
+
+TEST(Decoder, AgreesWithTransformersOnQwen) {
+  expect_transformers_numbers("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen2.5-coder-0.5b.json",
+                              "experiments/models/qwen2.5-coder-0.5b-instruct.yaml names it");
 }
 
 TEST(Decoder, EveryFlagAgreesWithTheNaiveTwin) {
