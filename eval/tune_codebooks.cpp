@@ -115,9 +115,9 @@ class TuneAttention final : public model::AttentionHook {
 };
 
 // Mean over the rows of KL(full precision || coded) in nats; with `learn` its gradient goes into the parameters.
-double divergence(const model::Decoder& decoder, TuneAttention& hook, const std::vector<std::int32_t>& ids, bool learn) {
-  at::Tensor exact;
-  {
+// exact: hidden states in full precision, made where they are not there yet.
+double divergence(const model::Decoder& decoder, TuneAttention& hook, const std::vector<std::int32_t>& ids, at::Tensor& exact, bool learn) {
+  if (!exact.defined()) {
     const at::NoGradGuard guard;
     ExactAttention attention;
     exact = decoder.forward(ids, 0, attention);
@@ -154,10 +154,11 @@ TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const c
   key.make(books.key, decoder.options().device);
   value.make(books.value, decoder.options().device);
   TuneAttention hook(tables, key, value, settings);
+  std::vector<at::Tensor> exact(windows.size()), exact_held_out(held_out.size());
   const auto on_held_out = [&] {
     double sum = 0;
-    for (const auto& ids : held_out) sum += divergence(decoder, hook, ids, false) / static_cast<double>(held_out.size());
-    return sum;
+    for (std::size_t i = 0; i < held_out.size(); ++i) sum += divergence(decoder, hook, held_out[i], exact_held_out[i], false);
+    return sum / static_cast<double>(held_out.size());
   };
   TuneResult result;
   result.books = books;
@@ -169,7 +170,7 @@ TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const c
       for (std::size_t i = 0; i < windows.size(); ++i) order.push_back(i);
       for (std::size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random.below(i + 1)]);
     }
-    divergence(decoder, hook, windows[order.back()], true);
+    divergence(decoder, hook, windows[order.back()], exact[order.back()], true);
     order.pop_back();
     const double rate = settings.rate * 0.5 * (1 + std::cos(std::numbers::pi * (t - 1) / settings.steps));
     key.step(t, rate);
