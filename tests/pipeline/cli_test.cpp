@@ -5,6 +5,7 @@
 #include <fstream>
 #include <regex>
 
+#include "core/common/file.h"
 #include "core/common/json.h"
 #include "core/common/rng.h"
 #include "tests/support/process.h"
@@ -190,6 +191,35 @@ TEST_F(Cli, ExportsAndImportsACodec) {
   ASSERT_EQ(run.code, 0) << run.err;
   fs::resize_file(folder() / "codec.h5", 1000);
   expect_failure(vi({"import", "tiny.yaml", "codec.h5", "--store", "new"}), 3, "codec.h5");
+}
+
+TEST_F(Cli, TunedCodebooksHaveAStageOfTheirOwnAndTravel) {
+  std::string yaml = kExperiment;
+  const std::string method = "  - {method: vecinfer-2, codec: {window: {recent: 32}}}\n";
+  const std::size_t at = yaml.find(method);
+  ASSERT_NE(at, std::string::npos);
+  yaml.insert(at + method.size(),
+              "  - {method: vecinfer-2, as: tuned, codec: {window: {recent: 32}}, codebook: {tune_steps: 6, tune_window: 64, tune_rate: 0.05}}\n");
+  write(folder() / "tiny.yaml", yaml);
+  const Finished run = vi({"run", "tiny.yaml", "--store", "store"});
+  ASSERT_EQ(run.code, 0) << run.err;
+  EXPECT_NE(run.err.find("tune tuned"), std::string::npos) << run.err;
+  Json told;
+  for (const auto& entry : fs::directory_iterator(folder() / "store" / "tune"))
+    if (fs::exists(entry.path() / "tune.json")) told = parse_json(read_file(entry.path() / "tune.json"), "tune.json");
+  EXPECT_EQ(told.at("windows"), 5);  // three sequences of 128, the last window held out
+  EXPECT_EQ(told.at("held_out"), 1);
+  EXPECT_EQ(told.at("kept").get<bool>(), told.at("divergence_after") < told.at("divergence_before"));
+  const Finished again = vi({"status", "tiny.yaml", "--store", "store"});
+  EXPECT_EQ(again.out.find("miss"), std::string::npos) << again.out;
+  ASSERT_EQ(vi({"export", "tiny.yaml", "codec.h5", "--store", "store", "--method", "tuned"}).code, 0);
+  ASSERT_EQ(vi({"stage", "dump", "tiny.yaml", "--store", "new"}).code, 0);
+  const Finished in = vi({"import", "tiny.yaml", "codec.h5", "--store", "new"});
+  ASSERT_EQ(in.code, 0) << in.err;
+  const Finished imported = vi({"run", "tiny.yaml", "--store", "new", "--method", "tuned"});
+  ASSERT_EQ(imported.code, 0) << imported.err;
+  EXPECT_EQ(imported.err.find("tune tuned"), std::string::npos) << imported.err;
+  expect_failure(vi({"run", "tiny.yaml", "--store", "store", "--set", "codebook.tune_rate=3"}), 2, "tune_rate 3 is not in (0, 1]");
 }
 
 TEST_F(Cli, TokenizeAndLogitsSpeakJson) {
