@@ -77,23 +77,28 @@ void TaskSpec::check(const Mark& mark) const {
   }
 }
 
+namespace {
+
+// A name or a path as the map it stands for.
+Node model_map(const Node& node) {
+  if (node.kind != Node::Kind::scalar) return node;
+  const std::string& name = node.scalar;
+  const std::vector<std::string> known = named_files("models");
+  if (std::find(known.begin(), known.end(), name) != known.end() || name.ends_with(".yaml"))
+    return config::load_yaml(resolve_named(name, "models", node.mark), {project_root() / "experiments"});
+  if (!name.ends_with(".gguf") && name.find('/') == std::string::npos && !fs::is_directory(name))
+    resolve_named(name, "models", node.mark);  // fails with the nearest name
+  Node map;
+  map.kind = Node::Kind::map;
+  map.mark = node.mark;
+  map.fields.emplace_back("path", node);
+  return map;
+}
+
+}  // namespace
+
 ModelSpec load_model_spec(const Node& node) {
-  Node resolved = node;
-  if (node.kind == Node::Kind::scalar) {
-    const std::string& name = node.scalar;
-    const std::vector<std::string> known = named_files("models");
-    if (std::find(known.begin(), known.end(), name) != known.end() || name.ends_with(".yaml")) {
-      resolved = config::load_yaml(resolve_named(name, "models", node.mark),
-                                   {project_root() / "experiments"});
-    } else if (name.ends_with(".gguf") || name.find('/') != std::string::npos || fs::is_directory(name)) {
-      ModelSpec spec;
-      spec.path = resolve_path(name, node.mark).string();
-      spec.name = fs::path(spec.path).stem().string();
-      return spec;
-    } else {
-      resolve_named(name, "models", node.mark);  // fails with the nearest name
-    }
-  }
+  const Node resolved = model_map(node);
   if (resolved.kind == Node::Kind::null) config_fail(node.mark, "model: expected a name, a path or a map");
   ModelSpec spec;
   config::read(resolved, spec);
@@ -161,8 +166,13 @@ std::string default_task_name(const TaskSpec& task) {
 
 Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, const Overrides* overrides) {
   Node root = config::load_yaml(yaml, {project_root() / "experiments", project_root()});
-  for (const std::string& set : sets) config::apply_set(root, set);
   if (overrides) apply_overrides(root, *overrides);
+  for (const std::string& set : sets) {
+    // --set model.dtype=f16 where the YAML names a model: one key of that model's YAML.
+    if (set.starts_with("model."))
+      if (Node* model = root.find("model"); model && model->kind == Node::Kind::scalar) *model = model_map(*model);
+    config::apply_set(root, set);
+  }
   Plan plan;
   Experiment& experiment = plan.experiment;
   config::read(root, experiment);

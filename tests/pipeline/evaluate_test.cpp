@@ -157,6 +157,10 @@ TEST_F(Evaluate, TheModelsYamlGivesItsChatTemplateVariables) {
   ASSERT_EQ(tokens.size(), 3u);
   EXPECT_EQ(tokens[1], tokens[0]);
   EXPECT_EQ(tokens[2], tokens[0] + 7);  // one token a byte
+  // A model named on the command line takes single keys as well.
+  const Finished over = run_vecinfer({"status", "e.yaml", "--store", "store2", "--model", "./model", "--set", "model.chat.enable_thinking=false"}, folder());
+  EXPECT_EQ(over.code, 0) << over.err;
+  EXPECT_THAT(over.out, HasSubstr("hit"));
   write(folder() / "e.yaml", "experiment: e\nmodel: {name: tiny, path: model, chat: 3}\nmethods: [fp16]\nevaluate: []\n");
   const Finished wrong = run();
   EXPECT_EQ(wrong.code, 2);
