@@ -84,6 +84,17 @@ class Builder {
     return vector_coded(side) && side.code.weights != codec::Weights::uniform;
   }
 
+  // The same tokens as the dump.
+  int gradients() {
+    Node node = dump();
+    node.stage = "gradients";
+    node.label = "gradients of " + plan_.model.name;
+    node.version = kGradientsVersion;
+    node.fields.erase("probes");
+    node.code = run_gradients;
+    return add(std::move(node));
+  }
+
   // The same tokens as the dump; the method's window says which pairs count.
   int statistics(const Method& method) {
     Node node = dump();
@@ -140,7 +151,12 @@ class Builder {
         books.inputs = {{"kv_samples", graph_.dump}};
       else
         books.inputs = {{"kv_transformed", nodes.transform}};
-      if (weighted(*side)) books.inputs.emplace_back("kv_statistics", statistics(method));
+      if (weighted(*side) && side->code.weights == codec::Weights::fisher) {
+        books.inputs.emplace_back("kv_gradients", gradients());
+        if (side->tap == codec::Tap::pre_rope) books.fields["gradient_tap"] = "pre_rope";
+      } else if (weighted(*side)) {
+        books.inputs.emplace_back("kv_statistics", statistics(method));
+      }
       books.code = run_books;
       codebook.inputs.emplace_back(name, add(std::move(books)));
     }

@@ -192,6 +192,19 @@ constexpr D kStatisticsData[] = {
     {"/{layer}/output_metric", DType::f32, {"n_kv_heads", "head_dim", "head_dim"}, true, true, "sum of W_o^T W_o over heads"},
 };
 
+constexpr A kGradientAttrs[] = {
+    {"/", "n_layers", kWhole, true, "layers"},
+    {"/", "n_q_heads", kWhole, true, "query heads"},
+    {"/", "n_kv_heads", kWhole, true, "key and value heads"},
+    {"/", "head_dim", kWhole, true, "channels of a head"},
+};
+
+constexpr D kGradientData[] = {
+    {"/{layer}/key", DType::f32, {"n_kv_heads", "n_tokens", "head_dim"}, true, true, "gradient of the log-loss, post-RoPE"},
+    {"/{layer}/value", DType::f32, {"n_kv_heads", "n_tokens", "head_dim"}, true, true, "gradient of the log-loss"},
+    {"/position", DType::i32, {"n_tokens"}, true, true, "position in its sequence"},
+};
+
 constexpr FileRule kRules[] = {
     {FileKind::kv_samples, "kv_samples", 1, kSampleAttrs, kSampleData},
     {FileKind::transform, "transform", 2, kTransformAttrs, kTransformData},
@@ -199,6 +212,7 @@ constexpr FileRule kRules[] = {
     {FileKind::codebook, "codebook", 2, kCodebookAttrs, kCodebookData},
     {FileKind::codec, "codec", 1, kCodecAttrs, {}},
     {FileKind::kv_statistics, "kv_statistics", 1, kStatisticsAttrs, kStatisticsData},
+    {FileKind::kv_gradients, "kv_gradients", 1, kGradientAttrs, kGradientData},
 };
 
 }  // namespace

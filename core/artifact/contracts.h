@@ -15,7 +15,7 @@ namespace vi::artifact {
 
 // codec: transform and codebook of a model in one file, as `vecinfer export` writes it: groups
 // /transform and /codebook with the content of those two files.
-enum class FileKind { kv_samples, transform, kv_transformed, codebook, codec, kv_statistics };
+enum class FileKind { kv_samples, transform, kv_transformed, codebook, codec, kv_statistics, kv_gradients };
 
 struct AttrRule {
   std::string_view object, name;  // object may hold "{side}"

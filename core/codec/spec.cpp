@@ -85,6 +85,8 @@ void check_mix(const SideSpec& side, const char* name, const config::Mark& mark)
   if (side.outliers > 0 && mixes)
     clash("outliers", "a step that mixes or moves channels (hadamard, rotation, permute, basis)");
   if (side.outliers > 0 && code.kind == CodeKind::merge) clash("outliers", "code merge");
+  if (code.weights == Weights::fisher && mixes)
+    clash("weights fisher", "a step that mixes or moves channels (hadamard, rotation, permute, basis)");
   if (side.balance.tokens > 0) {
     if (side.balance.tokens % 16 != 0 || side.balance.tokens > 4096)
       config_fail(mark, "{}: balance takes blocks of 16, 32, ... 4096 tokens, not {}", name, side.balance.tokens);

@@ -46,12 +46,13 @@ constexpr auto enum_names(BookPer) {
 // What a training point counts for in k-means: `attention` = the sum over the queries that find its token
 // coded of the squared attention weight (an error of a value reaches the output with that weight);
 // `sensitivity` = the same times the squared distance, behind W_o, of its value from the query's output
-// (an error of a key's score does). A tenth of the mean is added to each.
-enum class Weights { uniform, attention, sensitivity };
+// (an error of a key's score does); `fisher` = the sum over a sub-vector's channels of the log-loss's squared
+// gradient (KVQuant, CQ). A tenth of the mean is added to each.
+enum class Weights { uniform, attention, sensitivity, fisher };
 constexpr auto enum_names(Weights) {
   using P = std::pair<std::string_view, Weights>;
   return std::array{P{"uniform", Weights::uniform}, P{"attention", Weights::attention},
-                    P{"sensitivity", Weights::sensitivity}};
+                    P{"sensitivity", Weights::sensitivity}, P{"fisher", Weights::fisher}};
 }
 
 enum class Axis { channel, token };

@@ -40,7 +40,7 @@ struct Gather {
   std::vector<float> points, weights;
 
   // Candidates: sub-vectors [n_tokens * M] of rows when book < 0, else sub-space `book` of each.
-  // token_weights [n_tokens] or empty.
+  // token_weights [n_tokens], [n_tokens, M] or empty.
   void add(const std::vector<float>& rows, const std::vector<float>& token_weights, const TrainShape& shape, int dsub,
            int book) {
     const std::int64_t stride = book < 0 ? dsub : shape.head_dim;
@@ -50,7 +50,10 @@ struct Gather {
       if (wanted < left && static_cast<std::int64_t>(rng.below(left)) >= wanted) continue;
       --wanted;
       points.insert(points.end(), x + i * stride, x + i * stride + dsub);
-      if (!token_weights.empty()) weights.push_back(token_weights[static_cast<std::size_t>(i * stride / shape.head_dim)]);
+      if (token_weights.empty()) continue;
+      const std::int64_t m = shape.head_dim / dsub, sub_vector = book < 0 ? i : i * m + book;
+      const bool by_token = std::ssize(token_weights) == shape.n_tokens;
+      weights.push_back(token_weights[static_cast<std::size_t>(by_token ? sub_vector / m : sub_vector)]);
     }
   }
   // Values outside [-1, 1] are kept apart and need no level; nothing left: a level at 0.
@@ -146,8 +149,8 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
                  shape.n_tokens);
         if (weight_source) {
           weight_source(layer, head, token_weights);
-          VI_CHECK(token_weights.size() == static_cast<std::size_t>(shape.n_tokens), "{} weights for {} tokens",
-                   token_weights.size(), shape.n_tokens);
+          VI_CHECK(std::ssize(token_weights) == shape.n_tokens || std::ssize(token_weights) == shape.n_tokens * (shape.head_dim / code.dsub),
+                   "{} weights for {} tokens", token_weights.size(), shape.n_tokens);
         }
         for (int book = 0; book < c.books; ++book)
           gathers[(group - first) * c.books + book].add(

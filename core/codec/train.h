@@ -53,7 +53,8 @@ struct TrainShape {
 // Fills `rows` with the transformed samples [n_tokens, head_dim] of (layer, head); one caller.
 using RowSource = std::function<void(int layer, int head, std::vector<float>& rows)>;
 
-// Fills `weights` with what each token of (layer, head) counts for [n_tokens]; none: all alike.
+// Fills `weights` with what each token of (layer, head) counts for [n_tokens], or each of its sub-vectors
+// [n_tokens, head_dim / dsub]; none: all alike.
 using WeightSource = std::function<void(int layer, int head, std::vector<float>& weights)>;
 
 // Adds a tenth of the mean to each, so that tokens no query of the calibration looked at still count; all

@@ -6,6 +6,7 @@
 #include "core/codec/codec_io.h"
 #include "core/codec/train.h"
 #include "core/common/interrupt.h"
+#include "core/model/load.h"
 #include "eval/gpu_backend.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
@@ -102,6 +103,22 @@ std::vector<std::string> run_books(StageContext& context) {
                                    {{head, 0}, {1, samples.n_tokens}}, out);
       codec::temper(out);
     };
+  std::optional<SampleFile> gradients;
+  if (const auto* input = context.find_input("kv_gradients")) {
+    gradients.emplace(input->open_h5("kv_gradients.h5"));
+    std::vector<double> rope;
+    if (context.fields.contains("gradient_tap")) {  // keys before RoPE: gradients are turned as they are
+      const model::ModelConfig& config = context.session.model().config;
+      rope = model::rope_frequencies(config.rope, config.head_dim);
+    }
+    weights = [&, rope](int layer, int head, std::vector<float>& out) {
+      const std::vector<float> g = gradients->rows(layer, side_name, head, rope);
+      const auto dsub = static_cast<std::size_t>(code.dsub);
+      out.assign(g.size() / dsub, 0.0f);
+      for (std::size_t i = 0; i < g.size(); ++i) out[i / dsub] += g[i] * g[i];
+      codec::temper(out);
+    };
+  }
   const codec::TrainShape shape{samples.n_layers, samples.n_kv_heads, samples.head_dim, samples.n_tokens};
   const int parts = codec::train_parts(code, shape);
   const int problems = codec::part_problems(code, shape);

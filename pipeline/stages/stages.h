@@ -5,7 +5,7 @@
 
 namespace vi::pipeline {
 
-inline constexpr int kDumpVersion = 1, kStatisticsVersion = 1, kCalibrateVersion = 2, kTransformVersion = 1, kBooksVersion = 2,
+inline constexpr int kDumpVersion = 1, kStatisticsVersion = 1, kGradientsVersion = 1, kCalibrateVersion = 2, kTransformVersion = 1, kBooksVersion = 2,
                      kCodebookVersion = 2, kTuneVersion = 1, kEvaluateVersion = 3, kProfileVersion = 1, kReportVersion = 3;
 
 struct StageRow {
@@ -15,6 +15,7 @@ struct StageRow {
 inline constexpr StageRow kStages[] = {
     {"dump", "model, text", "kv_samples.h5", "run the model over calibration text, keep keys, values, queries"},
     {"statistics", "model, text", "kv_statistics.h5", "how much an error of each key and value would move the output (if a method asks)"},
+    {"gradients", "model, text", "kv_gradients.h5", "gradient of the log-loss by each key and value (if a method asks)"},
     {"calibrate", "kv_samples.h5, kv_statistics.h5", "transform.h5", "smooth scales and other statistics of the transforms"},
     {"transform", "kv_samples.h5, transform.h5", "kv_transformed.h5", "transformed samples, outliers before and after"},
     {"codebook", "kv_transformed.h5, kv_statistics.h5", "codebook.h5", "k-means codebooks"},
@@ -25,6 +26,7 @@ inline constexpr StageRow kStages[] = {
 
 std::vector<std::string> run_dump(StageContext& context);
 std::vector<std::string> run_statistics(StageContext& context);
+std::vector<std::string> run_gradients(StageContext& context);
 std::vector<std::string> run_calibrate(StageContext& context);
 std::vector<std::string> run_transform(StageContext& context);
 std::vector<std::string> run_books(StageContext& context);

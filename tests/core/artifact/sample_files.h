@@ -63,6 +63,17 @@ inline void write_statistics(H5File& file) {
   }
 }
 
+inline void write_gradients(H5File& file) {
+  stamp(file, FileKind::kv_gradients);
+  for (const auto& [name, value] :
+       {std::pair<const char*, int>{"n_layers", kLayers}, {"n_q_heads", kQueryHeads}, {"n_kv_heads", kHeads}, {"head_dim", kDim}})
+    file.set_attr("/", name, value);
+  for (int layer = 0; layer < kLayers; ++layer)
+    for (const char* name : {"/key", "/value"})
+      file.write(fmt::format("/layer_{:02}", layer) + name, DType::f32, {kHeads, kTokens, kDim}, numbers(kHeads * kTokens * kDim, 5));
+  file.write<std::int32_t>("/position", DType::i32, {kTokens}, std::vector<std::int32_t>(kTokens, 1));
+}
+
 inline codec::TransformSet transforms() {
   using transform::HeadTransform;
   using transform::Step;

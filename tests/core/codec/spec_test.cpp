@@ -113,6 +113,7 @@ TEST(CodecSpec, RefusesMixesThatClash) {
   clash("key: {tap: pre_rope}", "code none", "tap");
   clash("key: {transforms: [token_norm]}", "code none", "token steps");
   clash("key: {transforms: [hadamard], code: d1b2, outliers: 0.01}", "outliers", "hadamard");
+  clash("key: {transforms: [hadamard], code: {kind: vector, dsub: 4, bits: 8, weights: fisher}}", "weights fisher", "hadamard");
   clash("key: {code: {kind: merge, group: 64}, outliers: 0.01}\nvalue: {code: {kind: merge, group: 64}}", "outliers", "merge");
   clash("key: {code: d1b2, balance: {tokens: 128}}", "balance", "points samples");
   clash("key: {code: {kind: integer, axis: channel, group: 64}, balance: {tokens: 32}}", "balance", "integer group");

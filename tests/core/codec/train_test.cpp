@@ -75,6 +75,28 @@ void noise(int layer, int head, std::vector<float>& rows) {
   for (float& x : rows) x = static_cast<float>(rng.normal());
 }
 
+TEST(Train, WeightsOfSubVectorsReachTheirBook) {
+  // Two values a channel; one centroid a sub-space: the weighted mean, another weight in each sub-space.
+  CodeSpec code;
+  code.kind = CodeKind::vector;
+  code.dsub = 2;
+  code.bits = 0;
+  const TrainShape shape{1, 1, 4, 2};
+  const std::vector<float> x{0, 0, 0, 0, 8, 8, 8, 8};
+  const auto source = [&](int, int, std::vector<float>& rows) { rows = x; };
+  SilentProgress progress;
+  for (const BookScope scope : {BookScope::subspace, BookScope::shared}) {
+    code.scope = scope;
+    const BookPart by_sub_vector = train_part(code, Side::key, shape, {}, source, 0, progress,
+                                              [](int, int, std::vector<float>& w) { w = {1, 3, 3, 1}; });
+    const BookPart by_token = train_part(code, Side::key, shape, {}, source, 0, progress, [](int, int, std::vector<float>& w) { w = {1, 3}; });
+    const std::vector<float> expected = scope == BookScope::subspace ? std::vector<float>{6, 6, 2, 2} : std::vector<float>{4, 4};
+    EXPECT_EQ(by_sub_vector.centroids, expected);
+    EXPECT_EQ(by_token.centroids, scope == BookScope::subspace ? std::vector<float>({6, 6, 6, 6}) : std::vector<float>({6, 6}));
+  }
+  EXPECT_THROW(train_part(code, Side::key, shape, {}, source, 0, progress, [](int, int, std::vector<float>& w) { w = {1, 2, 3}; }), Error);
+}
+
 TEST(Train, PartsDoNotDependOnTheirOrderAndEverySeedDiffers) {
   SilentProgress silent;
   const CodeSpec c = code(BookScope::subspace, BookPer::head);
