@@ -77,16 +77,6 @@ __global__ void __launch_bounds__(kThreads, 2) decode(KiviParams p, int passes) 
                             static_cast<std::int64_t>(S::kRecord);
   const float scale = p.scale * kLog2e;
 
-  unsigned query[S::kSteps][2];  // B fragments: column g = head g
-#pragma unroll
-  for (int c = 0; c < S::kSteps; ++c)
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const std::int64_t at = (q_row + g) * kHeadDim + 16 * c + 8 * i + 2 * q;
-      query[c][i] = g < n_heads ? pack_half2_finite(load_element(p.q, at, p.dtype),
-                                                    load_element(p.q, at + 1, p.dtype))
-                                : 0u;
-    }
   const int per = (n_blocks + gridDim.x - 1) / gridDim.x;
   const int block1 = min(n_blocks, per * static_cast<int>(blockIdx.x + 1));
   int block = per * blockIdx.x + warp;
@@ -104,6 +94,16 @@ __global__ void __launch_bounds__(kThreads, 2) decode(KiviParams p, int passes) 
   };
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) fetch(block + i * kWarps, i);
+  unsigned query[S::kSteps][2];  // B fragments: column g = head g
+#pragma unroll
+  for (int c = 0; c < S::kSteps; ++c)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const std::int64_t at = (q_row + g) * kHeadDim + 16 * c + 8 * i + 2 * q;
+      query[c][i] = g < n_heads ? pack_half2_finite(load_element(p.q, at, p.dtype),
+                                                    load_element(p.q, at + 1, p.dtype))
+                                : 0u;
+    }
 
   float acc[2 * S::kGroups][4] = {}, low_acc[4] = {};  // channels by heads; minima: groups by heads
   float top[2] = {-1e30f, -1e30f}, sum[2] = {0, 0};    // heads 2q, 2q + 1
