@@ -5,6 +5,7 @@
 
 #include "core/common/error.h"
 #include "core/common/half.h"
+#include "core/quant/code_layout.h"
 #include "cuda/common/buffer.h"
 #include "cuda/decode_attention/oracle.h"
 #include "cuda/kivi/layout.h"
@@ -89,7 +90,8 @@ struct Layer {
     out = Buffer<std::uint16_t>(q_size);
   }
 
-  void coded(bool naive, const std::function<void(const char*, const Errors&)>& report) {
+  void coded(bool naive, bool own_mean,
+             const std::function<void(const char*, const Errors&)>& report) {
     const Device device = current_device();
     Problem problem;
     problem.batch = batch, problem.n_q_heads = f.n_q, problem.n_kv_heads = f.n_kv,
@@ -101,12 +103,13 @@ struct Layer {
     const Buffer<std::uint8_t> codes_k(key_codes), codes_v(value_codes);
     const Buffer<std::uint16_t> d_q(mapped), book_k(key_book), book_v(value_book),
         by_k(key_book.size()), by_v(value_book.size());
-    const Buffer<float> mean(static_cast<std::size_t>(f.n_kv) * f.d);
+    Buffer<float> mean(static_cast<std::size_t>(f.n_kv) * f.d);
     const int stored = f.code.shared ? 1 : books;
     prepare_book(book_k.data(), by_k.data(), mean.data(), f.n_kv, stored, ksub, f.code.dsub, f.d,
                  nullptr);
     prepare_book(book_v.data(), by_v.data(), nullptr, f.n_kv, stored, ksub, f.code.dsub, f.d,
                  nullptr);
+    if (own_mean) mean.upload(mean_key());
     Buffer<std::uint8_t> workspace(std::max<std::size_t>(config.workspace_bytes, 16));
     workspace.fill(0);
     DecodeParams p;
@@ -138,6 +141,25 @@ struct Layer {
                    &want.out[static_cast<std::size_t>(h) * f.d], f.d);
     }
     report(kernel_name(config.kind), errors);
+  }
+
+  // Of each KV head, over all tokens as coded.
+  std::vector<float> mean_key() const {
+    const quant::CodeLayout layout{f.d / f.code.dsub, f.code.code_bits};
+    const std::size_t ksub = std::size_t{1} << f.code.code_bits;
+    std::vector<double> sum(static_cast<std::size_t>(f.n_kv) * f.d);
+    for (int h = 0; h < f.n_kv; ++h)
+      for (int t = 0; t < f.tokens; ++t)
+        for (int m = 0; m < layout.n_books; ++m) {
+          const std::size_t code = quant::get_code(layout, key_codes.data() + h * f.stream, t, m),
+                            book = f.code.shared ? h : h * layout.n_books + m;
+          for (int i = 0; i < f.code.dsub; ++i)
+            sum[static_cast<std::size_t>(h) * f.d + m * f.code.dsub + i] +=
+                half_to_float(key_book[(book * ksub + code) * f.code.dsub + i]);
+        }
+    std::vector<float> mean(sum.size());
+    for (std::size_t i = 0; i < sum.size(); ++i) mean[i] = static_cast<float>(sum[i] / f.tokens);
+    return mean;
   }
 
   Errors dense() {
@@ -242,8 +264,11 @@ void real_bench(const std::string& path, const std::function<void(Json)>& each) 
     };
     const std::string code = "d" + std::to_string(f.code.dsub) + "b" +
                              std::to_string(f.code.code_bits) + (f.code.shared ? " shared" : "");
-    for (const bool naive : {false, true})
-      layer.coded(naive, [&](const char* kernel, const Errors& e) { line(kernel, code, e); });
+    layer.coded(false, false, [&](const char* kernel, const Errors& e) { line(kernel, code, e); });
+    layer.coded(false, true, [&](const char* kernel, const Errors& e) {
+      line((std::string(kernel) + ", mean of the coded keys").c_str(), code, e);
+    });
+    layer.coded(true, false, [&](const char* kernel, const Errors& e) { line(kernel, code, e); });
     if (f.d == 64 || f.d == 128) {
       line("dense", "f16", layer.dense());
       line("kivi", "2-bit, groups of 32", layer.kivi());

@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kThreads, 2) decode(KiviParams p, int passes) 
                                 : 0u;
     }
 
-  float acc[2 * S::kGroups][4] = {}, low_acc[4] = {};  // channels by heads; minima: groups by heads
+  float acc[2 * S::kGroups][4] = {}, low_acc[2] = {};  // channels by heads; minima: groups by heads
   float top[2] = {-1e30f, -1e30f}, sum[2] = {0, 0};    // heads 2q, 2q + 1
   int stage = 0;
 #pragma unroll 1
@@ -186,16 +186,27 @@ __global__ void __launch_bounds__(kThreads, 2) decode(KiviParams p, int passes) 
       for (int i = 0; i < 2; ++i) {
         const int t = 2 * piece + i;
         const uint4 half = lds128(quad + 4 * value_halves(kHeadDim) + 64 * t);
-        multiply_codes(acc[2 * t], acc[2 * t + 1], word_of(codes, 2 * i),
-                       multiply2(weight[0][0], half.x), multiply2(weight[0][1], half.y));
-        multiply_codes(acc[2 * t], acc[2 * t + 1], word_of(codes, 2 * i + 1),
-                       multiply2(weight[1][0], half.z), multiply2(weight[1][1], half.w));
+        // Summed up outside the tensor cores: those cut sums off instead of rounding them, which
+        // adds up over thousands of blocks, and codes and minima nearly cancel.
+        float part[2][4] = {};
+        multiply_codes(part[0], part[1], word_of(codes, 2 * i), multiply2(weight[0][0], half.x),
+                       multiply2(weight[0][1], half.y));
+        multiply_codes(part[0], part[1], word_of(codes, 2 * i + 1), multiply2(weight[1][0], half.z),
+                       multiply2(weight[1][1], half.w));
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          acc[2 * t][e] += part[0][e];
+          acc[2 * t + 1][e] += part[1][e];
+        }
       }
     }
     const uint4 minima =  // row g is group g; further rows repeat them
         lds128(quad + 4 * value_halves(kHeadDim) + 2 * kHeadDim + 64 * (g % S::kGroups));
-    mma_f16(low_acc, minima.x, 0u, minima.y, 0u, weight[0][0], weight[0][1]);
-    mma_f16(low_acc, minima.z, 0u, minima.w, 0u, weight[1][0], weight[1][1]);
+    float part[4] = {};
+    mma_f16(part, minima.x, 0u, minima.y, 0u, weight[0][0], weight[0][1]);
+    mma_f16(part, minima.z, 0u, minima.w, 0u, weight[1][0], weight[1][1]);
+    low_acc[0] += part[0];
+    low_acc[1] += part[1];
   }
   asm volatile("cp.async.wait_all;" ::: "memory");
   __syncthreads();  // the ring becomes the warps' results
