@@ -124,7 +124,7 @@ int dispatch(int argc, char** argv) {
   auto* bench_app = app.add_subcommand("bench", "timings with the fair baseline in the same run");
   bench_app->add_option("what", bench, "kernels | kmeans | e2e | breakdown (the last two on a GPU)")->required()->check(CLI::IsMember({"kernels", "e2e", "breakdown", "kmeans"}));
   bench_app->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
-  bench_app->add_option("--cases", cases_set, "on a GPU: all | quick, of e2e also: long | prefill");
+  bench_app->add_option("--cases", cases_set, "on a GPU: all | quick, of kernels also: paper, of e2e: long | prefill");
   bench_app->add_option("--json", json_file, "also write the rows here, one JSON object a line");
   bench_app->callback([&] { code = bench_command(bench, run.device, cases_set, json_file); });
 

@@ -4,6 +4,7 @@
 //   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set
 //   one|quick|grid|shapes|codes|gqa|shared|kmeans|encode|decode|all] [--repeats N] [--only
 //   SUBSTRING of a case] [--kernel lookup|gather|generic]
+//   cuda_bench --real FILE [--json FILE ...]: errors on a real model's activations (real_bench.h)
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -16,6 +17,7 @@
 #include "core/common/half.h"
 #include "core/common/rng.h"
 #include "core/quant/code_layout.h"
+#include "cuda/bench/real_bench.h"
 #include "cuda/common/timing.h"
 #include "cuda/decode_attention/cases.h"
 #include "cuda/decode_attention/oracle.h"
@@ -27,7 +29,7 @@ namespace vi::cuda {
 namespace {
 
 struct Options {
-  std::string json, commit = "unknown", date = "unknown", set = "quick", only, kernel;
+  std::string json, commit = "unknown", date = "unknown", set = "quick", only, kernel, real;
   int repeats = 21;
 };
 
@@ -419,6 +421,14 @@ struct Bench {
     copy = timer.copy_bandwidth();
     std::printf("%s, copy %.0f GB/s (read + write)\n", device.name.c_str(), copy / 1e9);
     if (!options.json.empty()) file.open(options.json);
+    if (!options.real.empty()) {
+      real_bench(options.real, [&](nlohmann::ordered_json j) {
+        j.update({{"gpu", device.name}, {"date", options.date}, {"commit", options.commit}});
+        if (file.is_open()) file << j.dump() << "\n" << std::flush;
+        std::printf("%s\n", j.dump().c_str());
+      });
+      return;
+    }
     CaseSpec base;
     base.n_kv_heads = 8;
     const auto shape = [&](int batch, int kv_len) {
@@ -532,6 +542,8 @@ int main_of(int argc, char** argv) {
       o.kernel = v;
     else if (key == "--only")
       o.only = v;
+    else if (key == "--real")
+      o.real = v;
     else if (key == "--repeats")
       o.repeats = std::stoi(v);
     else

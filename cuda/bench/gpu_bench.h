@@ -13,7 +13,7 @@ namespace vi::cuda {
 
 struct GpuBench {
   std::string what;         // kernels | e2e | breakdown
-  std::string set = "all";  // all | quick; e2e also: long, prefill; kernels also: one "BATCHxKV_LEN"
+  std::string set = "all";  // all | quick; e2e also: long, prefill; kernels also: paper
   std::vector<std::int64_t> kv_lens = {};  // kernels: batch 1 at these lengths instead (the profile stage)
 };
 std::vector<Json> gpu_bench(const GpuBench& settings, Progress& progress,

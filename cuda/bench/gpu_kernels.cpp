@@ -7,6 +7,7 @@
 #include "core/common/interrupt.h"
 #include "core/quant/code_layout.h"
 #include "cuda/bench/gpu_bench_impl.h"
+#include "cuda/bench/gpu_kivi.h"
 #include "cuda/common/timing.h"
 #include "cuda/torch/memory_plan.h"
 #include "cuda/torch/ops.h"
@@ -19,6 +20,8 @@ struct Shape {
   std::int64_t kv_len = 0;
   int head_dim = 128, n_q_heads = 32, n_kv_heads = 8;
 };
+
+constexpr std::int64_t kPaperLengths[] = {98304, 131072, 163840, 196608};
 
 enum class Sdp { flash, cudnn };
 
@@ -48,6 +51,7 @@ class KernelBench {
     try {
       Case c(*this, s, code);
       c.coded();
+      c.kivi();
       if (dense) c.dense();
     } catch (const c10::OutOfMemoryError&) {
       skip(s, "all", "out of GPU memory");
@@ -55,7 +59,6 @@ class KernelBench {
   }
 
   void paper() {
-    const std::int64_t kv_lens[] = {98304, 131072, 163840, 196608};
     struct Row {
       int batch;
       double sdpa[4], million[4], two[4], one[4];  // 0: out of memory
@@ -73,7 +76,7 @@ class KernelBench {
                                        std::pair("paper: VecInfer d4b8", row.two[i]),
                                        std::pair("paper: VecInfer d8b8", row.one[i])}) {
           if (ms == 0) continue;
-          Json line = shape_json({row.batch, kv_lens[i]});
+          Json line = shape_json({row.batch, kPaperLengths[i]});
           line.update({{"contender", name}, {"ms", ms}, {"source", "VecInfer Fig. 6 and 9, read off the figure, +-3 %"}});
           rows_.add(line);
         }
@@ -159,13 +162,14 @@ class KernelBench {
       return want;
     }
 
-    void time(const std::string& name, std::int64_t bytes, const std::function<at::Tensor()>& run) {
+    void time(const std::string& name, std::int64_t bytes, const std::function<at::Tensor()>& run,
+              const at::Tensor& wanted) {
       check_interrupt();
       out.fill_(NAN);
       const at::Tensor got = run().reshape({s.batch, s.n_q_heads, s.head_dim});
       const std::int64_t group = s.n_q_heads / s.n_kv_heads;
       const at::Tensor last = got[s.batch - 1].narrow(0, s.n_q_heads - group, group).to(at::kDouble);
-      const double error = ((last - wanted()).norm() / wanted().norm()).item<double>();
+      const double error = ((last - wanted).norm() / wanted.norm()).item<double>();
       if (!(error < 5e-3)) fail("bench kernels: {} is wrong at {} x {}: relative error {:.2g}", name, s.batch, s.kv_len, error);
       const Timing t = b.timer_.cold([&] { run(); });
       Json line = shape_json(s);
@@ -186,7 +190,7 @@ class KernelBench {
 
     void attempt(const std::string& name, std::int64_t bytes, const std::function<at::Tensor()>& run) {
       try {
-        time(name, bytes, run);
+        time(name, bytes, run, wanted());
       } catch (const c10::Error& error) {  // out of memory, or a kernel that does not serve the shape
         b.skip(s, name, error.what_without_backtrace());
       }
@@ -206,7 +210,20 @@ class KernelBench {
       time(fmt::format("vecinfer d{}b{}", code.dsub, code.code_bits), k.codes.nbytes() + v.codes.nbytes(), [&] {
         decode_attention(p, config);
         return out;
-      });
+      }, wanted());
+    }
+
+    // KIVI's 2-bit integers over a cache of its own, of as many tokens.
+    void kivi() {
+      try {
+        const KiviCase c(q, out, kv_len, s.kv_len, s.n_kv_heads, b.rows_.device());
+        time("kivi-like 2-bit, groups of 32", c.bytes(), [&] {
+          c.attend();
+          return out;
+        }, c.wanted());
+      } catch (const c10::OutOfMemoryError&) {
+        b.skip(s, "kivi-like 2-bit, groups of 32", "out of GPU memory");
+      }
     }
 
     void dense() {
@@ -275,13 +292,23 @@ class KernelBench {
 
 void bench_kernels(BenchRows& rows, Progress& progress) {
   const GpuBench& settings = rows.settings();
-  if (settings.set != "all" && settings.set != "quick")
-    fail<ConfigError>("bench kernels: expected --cases all or quick, got {}", settings.set);
+  if (settings.set != "all" && settings.set != "quick" && settings.set != "paper")
+    fail<ConfigError>("bench kernels: expected --cases all, quick or paper, got {}", settings.set);
   KernelBench bench(rows, progress);
   const CodeShape two{4, 8, false}, one{8, 8, false};
   if (!settings.kv_lens.empty()) {
     for (const std::int64_t kv_len : settings.kv_lens)  // whole blocks: codes are made at random
       bench.run({1, std::max<std::int64_t>(16, kv_len / 16 * 16)}, two, true);
+    return;
+  }
+  if (settings.set == "paper") {  // Fig. 5 to 9: every batch and length, both head sizes, 2 and 1 bit
+    for (const int head_dim : {128, 64})
+      for (const int batch : {1, 4, 8, 16, 32})
+        for (const std::int64_t kv_len : kPaperLengths) {
+          bench.run({batch, kv_len, head_dim}, two, true);
+          bench.run({batch, kv_len, head_dim}, one, false);
+        }
+    bench.paper();
     return;
   }
   const std::vector<std::pair<int, std::int64_t>> quick = {{1, 196608}, {16, 16384}, {256, 1024}};

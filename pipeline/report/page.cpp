@@ -5,6 +5,7 @@
 
 #include "core/common/error.h"
 #include "pipeline/report/plot.h"
+#include "pipeline/report/roofline.h"
 
 namespace vi::report {
 namespace {
@@ -138,7 +139,7 @@ std::vector<Plot> memory_plots(const Content& content) {
 
 std::vector<Plot> timing_plots(const Content& content) {
   Plot plot;
-  plot.title = "CPU decode attention, one layer, one token";
+  plot.title = "Decode attention, one layer, one token";
   plot.x_label = "kv_len (log scale)";
   plot.y_label = "ms (log scale)";
   plot.log_x = plot.log_y = true;
@@ -242,7 +243,9 @@ std::string html_page(const Content& content) {
           "transform (the paper's Figures 1 and 10).", outlier_plots(content));
   section(html, "Error per layer", "Squared error of the reconstruction over squared norm, on the evaluation text.", error_plots(content));
   section(html, "Cache memory", "Packed codes, scales and the exact window of all layers, codebooks not included.", memory_plots(content));
-  section(html, "CPU attention time", "32 query and 8 KV heads, head_dim 128; medians.", timing_plots(content));
+  section(html, "Attention time", "32 query and 8 KV heads, head_dim 128; medians.", timing_plots(content));
+  section(html, "Roofline", "A step reads all keys and values (or their codes) once; a copy of as many bytes bounds it from below. "
+          "Same runs as above.", roofline_plots(content.timings));
   return html + "</body></html>\n";
 }
 

@@ -7,6 +7,7 @@
 #include "core/common/file.h"
 #include "pipeline/report/page.h"
 #include "pipeline/report/plot.h"
+#include "pipeline/report/roofline.h"
 #include "pipeline/results.h"
 #include "tests/support/process.h"
 
@@ -48,6 +49,24 @@ TEST(Report, PageEscapesAndSaysTheOrderFound) {
   for (std::size_t at = html.find("<svg"); at != std::string::npos; at = html.find("<svg", at + 1)) ++plots;
   EXPECT_EQ(plots, 6u);  // perplexity, outliers, two errors, memory, timings
   EXPECT_EQ(html, html_page(example()));
+}
+
+TEST(Report, RooflineIsTheCopysTime) {
+  const auto row = [](const char* name, double bytes, double ms) {
+    return Json{{"contender", name}, {"bytes", bytes}, {"ms", ms}, {"copy_gb_s", 2000.0}};
+  };
+  EXPECT_TRUE(roofline_plots(example().timings).empty());  // no bytes
+  const auto plots = roofline_plots({row("a", 4e9, 3), row("b", 1e9, 0.6), row("a", 2e9, 1.5), Json{{"contender", "a"}, {"skipped", "memory"}}});
+  ASSERT_EQ(plots.size(), 1u);
+  const auto& series = plots[0].series;
+  ASSERT_EQ(series.size(), 3u);
+  EXPECT_EQ(series[0].points, (std::vector<std::pair<double, double>>{{2000, 1.5}, {4000, 3}}));
+  EXPECT_EQ(series[2].points, (std::vector<std::pair<double, double>>{{1000, 0.5}, {4000, 2}}));
+  if (!gnuplot_available()) GTEST_SKIP() << "gnuplot is not installed (make setup)";
+  Content content = example();
+  content.timings = {row("d4b8", 2e9, 1.5)};
+  content.timings[0]["name"] = "d4b8";
+  EXPECT_NE(html_page(content).find("copy, 2000 GB/s"), std::string::npos);
 }
 
 TEST(Report, OpensInABrowserWithoutAnError) {
