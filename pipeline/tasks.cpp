@@ -150,6 +150,18 @@ void expand_groups(std::vector<TaskSpec>& tasks, std::vector<const Node*>& nodes
   nodes = std::move(where);
 }
 
+void add_means(const std::vector<std::string>& means, const Mark& mark, const std::vector<TaskSpec>& tasks, std::vector<TaskGroupRow>& groups) {
+  if (means.empty()) return;
+  const eval::TaskLibrary library(project_root() / "eval" / "tasks");
+  for (const std::string& mean : means) {
+    if (!library.is_group(mean)) config_fail(mark, "report: means: '{}' is not a group of `list tasks`", mean);
+    TaskGroupRow group{mean, library.group(mean).version, {}};
+    for (const std::string& member : library.group(mean).tasks)
+      if (std::any_of(tasks.begin(), tasks.end(), [&](const TaskSpec& task) { return task.name == member; })) group.members.push_back(member);
+    if (group.members.size() == library.group(mean).tasks.size()) groups.push_back(std::move(group));
+  }
+}
+
 eval::NeedleSpec needle_spec(const TaskSpec& task) {
   eval::NeedleSpec spec;
   Node map = task.needle;

@@ -67,26 +67,29 @@ Json group_line(const Json& group, const std::vector<Json>& lines) {
   return mean;
 }
 
-// The paper's tables of this model, where the experiment ran a task of them.
-void add_comparisons(report::Content& content) {
+// The paper's tables of this model, where the experiment ran a method and task of them; those of `asked` for any model.
+void add_comparisons(report::Content& content, const std::vector<int>& asked) {
   const auto paper = report::read_paper(project_root() / "results" / "reference" / "paper");
+  const auto has = [](const auto& list, const auto& value) { return std::find(list.begin(), list.end(), value) != list.end(); };
   std::vector<int> tables;
-  bool model_is_theirs = false;
+  std::vector<std::string> models;  // of these tables, in the paper's order
   for (const report::PaperCell& cell : paper)
-    for (const Json& line : content.results)
-      if (line.at("task") == cell.task) {
-        if (std::find(tables.begin(), tables.end(), cell.table) == tables.end()) tables.push_back(cell.table);
-        model_is_theirs = model_is_theirs || cell.model == content.model;
-      }
+    for (const Json& line : content.results) {
+      if (line.at("task") != cell.task || line.at("method") != cell.method || (!asked.empty() && !has(asked, cell.table))) continue;
+      if (!has(tables, cell.table)) tables.push_back(cell.table);
+      if (!has(models, cell.model)) models.push_back(cell.model);
+    }
   if (tables.empty()) return;
-  if (!model_is_theirs) {
+  const bool theirs = has(models, content.model);
+  if (!theirs && asked.empty()) {
     std::string list;
     for (const int table : tables) list += fmt::format("{}{}", list.empty() ? "" : ", ", table);
     content.comparisons.push_back(fmt::format("Paper's Table {}: no row of model {}, nothing to compare with.\n", list, content.model));
     return;
   }
-  for (const report::Comparison& comparison : report::compare_with_paper(paper, content.results, {content.model}))
-    if (std::find(tables.begin(), tables.end(), comparison.table) != tables.end()) content.comparisons.push_back(comparison.text());
+  const std::string shown = theirs ? content.model : models.front();
+  for (const report::Comparison& comparison : report::compare_with_paper(paper, content.results, {shown}, theirs ? "" : content.model))
+    if (has(tables, comparison.table)) content.comparisons.push_back(comparison.text());
   content.comparisons.push_back(report::comparison_legend() + "\n");
 }
 
@@ -141,7 +144,7 @@ std::vector<std::string> run_report(StageContext& context) {
   if (const auto* profile = context.find_input("profile"))
     for_each_json_line(profile->checked("timings.jsonl"),
                        [&](std::int64_t, const Json& line) { content.timings.push_back(line); });
-  add_comparisons(content);
+  add_comparisons(content, fields.value("tables", std::vector<int>{}));
   std::string rows;
   for (const Json& line : content.results) rows += line.dump() + "\n";
   write_file_atomic(context.pending.path("rows.jsonl"), rows);
@@ -169,7 +172,7 @@ Node report_node(Session& session, const Graph& graph) {
                      {"model", plan.model.name}, {"note", plan.experiment.report.note}, {"methods", methods},
                      {"tasks", tasks}, {"groups", groups}, {"layer", plan.experiment.report.layer}, {"git", session.git()},
                      {"device", session.device_name()}, {"seed", plan.experiment.calibration.seed},
-                     {"leak", session.leak()}, {"weights_bytes", session.weights_bytes()}};
+                     {"leak", session.leak()}, {"weights_bytes", session.weights_bytes()}, {"tables", plan.experiment.report.tables}};
   for (std::size_t m = 0; m < plan.methods.size(); ++m)
     for (std::size_t t = 0; t < plan.experiment.evaluate.size(); ++t)
       node.inputs.emplace_back(fmt::format("evaluate_{}_{}", m, t), graph.methods[m].evaluate[t]);
