@@ -50,13 +50,15 @@ int dispatch(int argc, char** argv) {
   common(status_app);
   status_app->callback([&] { code = status_command(run); });
 
-  std::string launcher = "local";
-  int jobs = 1;
-  auto* sweep_app = app.add_subcommand("sweep", "the grid under `sweep:`");
-  common(sweep_app, true, false);
-  sweep_app->add_option("--launcher", launcher, "local")->check(CLI::IsMember({"local"}));
-  sweep_app->add_option("--jobs", jobs, "processes side by side")->check(CLI::PositiveNumber);
-  sweep_app->callback([&] { code = sweep_command(run, launcher, jobs); });
+  SweepArguments sweep;
+  auto* sweep_app = app.add_subcommand("sweep", "the grid under `sweep:`; runs what is missing of it");
+  common(sweep_app);
+  sweep_app->add_option("--launcher", sweep.launcher, "local | slurm")->check(CLI::IsMember({"local", "slurm"}));
+  sweep_app->add_option("--jobs", sweep.jobs, "points side by side at most")->check(CLI::PositiveNumber);
+  sweep_app->add_option("--memory", sweep.memory, "16G, 800M: of all local processes together; of one Slurm job");
+  sweep_app->add_option("--slurm", sweep.slurm, "an option for sbatch, e.g. --slurm=--partition=gpu; may be repeated")->take_all();
+  sweep_app->add_option("--point", sweep.point, "run this one point here (what the launchers start)");
+  sweep_app->callback([&] { code = sweep_command(run, sweep); });
 
   std::string what;
   auto* list_app = app.add_subcommand("list", "methods | models | tasks | stages | keys");

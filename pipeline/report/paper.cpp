@@ -111,6 +111,30 @@ std::vector<Comparison> compare_with_paper(const std::vector<PaperCell>& paper, 
   return comparisons;
 }
 
+std::vector<std::string> comparison_texts(const std::vector<PaperCell>& paper, const std::vector<Json>& results, const std::string& model,
+                                          const std::vector<int>& asked) {
+  const auto has = [](const auto& list, const auto& value) { return std::find(list.begin(), list.end(), value) != list.end(); };
+  std::vector<int> tables;
+  std::vector<std::string> models, texts;  // models of these tables, in the paper's order
+  for (const PaperCell& cell : paper)
+    for (const Json& line : results) {
+      if (line.at("task") != cell.task || line.at("method") != cell.method || (!asked.empty() && !has(asked, cell.table))) continue;
+      if (!has(tables, cell.table)) tables.push_back(cell.table);
+      if (!has(models, cell.model)) models.push_back(cell.model);
+    }
+  if (tables.empty()) return texts;
+  const bool theirs = has(models, model);
+  if (!theirs && asked.empty()) {
+    std::string list;
+    for (const int table : tables) list += fmt::format("{}{}", list.empty() ? "" : ", ", table);
+    return {fmt::format("Paper's Table {}: no row of model {}, nothing to compare with.\n", list, model)};
+  }
+  for (const Comparison& comparison : compare_with_paper(paper, results, {theirs ? model : models.front()}, theirs ? "" : model))
+    if (has(tables, comparison.table)) texts.push_back(comparison.text());
+  texts.push_back(comparison_legend() + "\n");
+  return texts;
+}
+
 std::string Comparison::text() const {
   const std::string other = beside.empty() ? "" : fmt::format("; in brackets {}, another model, without a verdict", beside);
   return fmt::format("Table {} of the paper, {}: {} reproduced, {} within tolerance, {} differ, {} not run{}\n{}", table, model, count[0],

@@ -41,6 +41,11 @@ struct Comparison {
 std::vector<Comparison> compare_with_paper(const std::vector<PaperCell>& paper, const std::vector<Json>& results,
                                            const std::vector<std::string>& models = {}, const std::string& beside = {});
 
+// The comparisons for one experiment, as texts: tables of which it ran a method and task. With `asked` only these tables,
+// and for a model that is not the paper's beside the paper's first; without, one line that says so.
+std::vector<std::string> comparison_texts(const std::vector<PaperCell>& paper, const std::vector<Json>& results, const std::string& model,
+                                          const std::vector<int>& asked);
+
 // What the signs and the tolerance are, one line.
 std::string comparison_legend();
 

@@ -1,4 +1,4 @@
-// report: metrics of all evaluate artifacts (and outliers, timings) -> rows.jsonl, table.txt, report.html.
+// report: metrics of all evaluate artifacts (and outliers, timings) -> rows.jsonl, details.jsonl, table.txt, report.html.
 #include <algorithm>
 #include <cmath>
 
@@ -67,30 +67,13 @@ Json group_line(const Json& group, const std::vector<Json>& lines) {
   return mean;
 }
 
-// The paper's tables of this model, where the experiment ran a method and task of them; those of `asked` for any model.
-void add_comparisons(report::Content& content, const std::vector<int>& asked) {
-  const auto paper = report::read_paper(project_root() / "results" / "reference" / "paper");
-  const auto has = [](const auto& list, const auto& value) { return std::find(list.begin(), list.end(), value) != list.end(); };
-  std::vector<int> tables;
-  std::vector<std::string> models;  // of these tables, in the paper's order
-  for (const report::PaperCell& cell : paper)
-    for (const Json& line : content.results) {
-      if (line.at("task") != cell.task || line.at("method") != cell.method || (!asked.empty() && !has(asked, cell.table))) continue;
-      if (!has(tables, cell.table)) tables.push_back(cell.table);
-      if (!has(models, cell.model)) models.push_back(cell.model);
-    }
-  if (tables.empty()) return;
-  const bool theirs = has(models, content.model);
-  if (!theirs && asked.empty()) {
-    std::string list;
-    for (const int table : tables) list += fmt::format("{}{}", list.empty() ? "" : ", ", table);
-    content.comparisons.push_back(fmt::format("Paper's Table {}: no row of model {}, nothing to compare with.\n", list, content.model));
-    return;
-  }
-  const std::string shown = theirs ? content.model : models.front();
-  for (const report::Comparison& comparison : report::compare_with_paper(paper, content.results, {shown}, theirs ? "" : content.model))
-    if (has(tables, comparison.table)) content.comparisons.push_back(comparison.text());
-  content.comparisons.push_back(report::comparison_legend() + "\n");
+// The score of each window or answer, in their order: what a bootstrap draws from. Perplexity as mean log-loss.
+std::vector<double> samples_of(const artifact::Artifact& evaluated) {
+  std::vector<double> samples;
+  for_each_json_line(evaluated.checked("scores.jsonl"), [&](std::int64_t, const Json& line) {
+    samples.push_back(line.contains("perplexity") ? std::log(line.at("perplexity").get<double>()) : line.at("score").get<double>());
+  });
+  return samples;
 }
 
 Json outliers_of(const artifact::Artifact& transformed, const Json& steps, int layer) {
@@ -123,6 +106,7 @@ std::vector<std::string> run_report(StageContext& context) {
   content.git = fields.at("git");
   content.device = fields.at("device");
   content.memory = Json::array();
+  std::string details;
   for (std::size_t m = 0; m < fields.at("methods").size(); ++m) {
     const Json& method = fields.at("methods")[m];
     content.fidelity[method.at("name")] = method.at("fidelity");
@@ -132,7 +116,10 @@ std::vector<std::string> run_report(StageContext& context) {
       const auto path = evaluated.checked("metrics.json");
       const Json metrics = parse_json(read_file(path), path.string());
       content.results.push_back(result_line(fields, method, task, metrics, evaluated));
-      content.metrics[method.at("name").get<std::string>() + "\t" + task.at("name").get<std::string>()] = metrics;
+      const std::string key = method.at("name").get<std::string>() + "\t" + task.at("name").get<std::string>();
+      content.metrics[key] = metrics;
+      content.samples[key] = samples_of(evaluated);
+      details += Json{{"method", method.at("name")}, {"task", task.at("name")}, {"metrics", metrics}, {"samples", content.samples[key]}}.dump() + "\n";
       if (t == 0) content.memory.push_back({{"method", method.at("name")}, {"points", metrics.at("memory")}});
     }
     const auto n_tasks = static_cast<std::ptrdiff_t>(fields.at("tasks").size());
@@ -144,16 +131,18 @@ std::vector<std::string> run_report(StageContext& context) {
   if (const auto* profile = context.find_input("profile"))
     for_each_json_line(profile->checked("timings.jsonl"),
                        [&](std::int64_t, const Json& line) { content.timings.push_back(line); });
-  add_comparisons(content, fields.value("tables", std::vector<int>{}));
+  const auto paper = report::read_paper(project_root() / "results" / "reference" / "paper");
+  content.comparisons = report::comparison_texts(paper, content.results, content.model, fields.value("tables", std::vector<int>{}));
   std::string rows;
   for (const Json& line : content.results) rows += line.dump() + "\n";
   write_file_atomic(context.pending.path("rows.jsonl"), rows);
+  write_file_atomic(context.pending.path("details.jsonl"), details);
   std::string text = report::result_table(content).text();
   if (!content.note.empty()) text += "\n" + content.note + "\n";
   for (const std::string& comparison : content.comparisons) text += "\n" + comparison;
   write_file_atomic(context.pending.path("table.txt"), text);
   write_file_atomic(context.pending.path("report.html"), report::html_page(content));
-  return {"rows.jsonl", "table.txt", "report.html"};
+  return {"rows.jsonl", "details.jsonl", "table.txt", "report.html"};
 }
 
 Node report_node(Session& session, const Graph& graph) {
