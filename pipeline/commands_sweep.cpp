@@ -19,20 +19,18 @@ namespace vi::pipeline {
 namespace fs = std::filesystem;
 namespace {
 
-// Axes that tell rows of one method apart: all but `methods`, where the sweep has more than one
-// value of them.
+// The method and the axes that tell its rows apart: all but `methods`, where the sweep has more than
+// one value of them.
 std::string label(const SweepPoint& point, const std::string& method,
                   const std::set<std::string>& varying) {
   std::string more;
   for (const auto& [name, value] : point.axes)
-    if (varying.contains(name) && name != "methods" && value != method &&
-        !method.ends_with("-" + value))
+    if (varying.contains(name) && name != "methods" && (method != "fp16" || !is_codec_axis(name)))
       more += fmt::format("{}{}={}", more.empty() ? "" : ", ", name, value);
   return more.empty() ? method : fmt::format("{} [{}]", method, more);
 }
 
-// All points that are done, as one experiment's content. Rows of equal label and task (fp16 under
-// every seed of no effect) stand once.
+// All points that are done, as one experiment's content.
 report::Content join(const SweepRun& run, std::vector<ResultRow>& rows, Json& tables) {
   std::map<std::string, std::set<std::string>> values;
   for (const SweepPoint& point : run.grid.points)

@@ -197,6 +197,8 @@ std::string point_id(const RunArguments& arguments, const Plan& plan) {
 
 }  // namespace
 
+bool is_codec_axis(const std::string& axis) { return axis == "bits" || !codec_key(axis).empty(); }
+
 std::string SweepPoint::text() const {
   std::string out;
   for (const auto& [name, value] : axes)

@@ -28,6 +28,9 @@ struct SweepGrid {
       points;  // in the order of the axes, the last runs fastest; equal settings once
 };
 
+// Whether an axis means the codecs of the methods, so that fp16 does not know it.
+bool is_codec_axis(const std::string& axis);
+
 // Loads and checks every point before any runs. ConfigError at the axis, ContractError for a
 // missing file.
 SweepGrid load_grid(const RunArguments& arguments);
