@@ -100,6 +100,12 @@ int dispatch(int argc, char** argv) {
   compare_app->add_option("--model", paper_model, "one of the paper's models; default: all");
   compare_app->callback([&] { code = compare_command(results, paper_model); });
 
+  std::string figure, figure_cases = "quick";
+  auto* figure_app = app.add_subcommand("figure", "a figure of the paper with timings, beside ours; measured where there is a GPU");
+  figure_app->add_option("figure", figure, "experiments/paper/fig5.yaml to fig9.yaml")->required();
+  figure_app->add_option("--cases", figure_cases, "of the bench on a GPU: all | quick");
+  figure_app->callback([&] { code = figure_command(figure, figure_cases); });
+
   DataArguments data;
   auto* data_app = app.add_subcommand("data", "download the public sets of data/sources.yaml, or take them from a folder");
   data_app->add_option("names", data.names, "sets of --list; none: all of them");

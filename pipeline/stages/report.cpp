@@ -94,6 +94,19 @@ Json outliers_of(const artifact::Artifact& transformed, const Json& steps, int l
   return out;
 }
 
+// How far a channel's largest magnitude stands out, before and after each transform.
+report::Table outlier_table(const Json& outliers) {
+  report::Table table;
+  table.header = {fmt::format("key channels of layer {}", outliers.at("layer").get<int>()), "largest", "median", "largest / median"};
+  for (const Json& stage : outliers.at("stages")) {
+    auto values = stage.at("absmax").get<std::vector<double>>();
+    std::sort(values.begin(), values.end());
+    const double most = values.back(), middle = values[values.size() / 2];
+    table.rows.push_back({stage.at("name"), fmt::format("{:.2f}", most), fmt::format("{:.2f}", middle), middle > 0 ? fmt::format("{:.1f}", most / middle) : "-"});
+  }
+  return table;
+}
+
 }  // namespace
 
 std::vector<std::string> run_report(StageContext& context) {
@@ -138,6 +151,7 @@ std::vector<std::string> run_report(StageContext& context) {
   write_file_atomic(context.pending.path("rows.jsonl"), rows);
   write_file_atomic(context.pending.path("details.jsonl"), details);
   std::string text = report::result_table(content).text();
+  if (content.outliers.is_object()) text += "\n" + outlier_table(content.outliers).text();
   if (!content.note.empty()) text += "\n" + content.note + "\n";
   for (const std::string& comparison : content.comparisons) text += "\n" + comparison;
   write_file_atomic(context.pending.path("table.txt"), text);
