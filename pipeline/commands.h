@@ -50,6 +50,7 @@ int sweep_command(const RunArguments& arguments, const SweepArguments& sweep);
 
 int tokenize_command(const std::string& model, const std::string& text_file, bool chat, bool decode, const std::string& ids);
 int logits_command(const std::string& model, const std::string& ids, int top, const std::string& device);
+int honesty_command();
 int compare_command(const std::vector<std::string>& results, const std::string& model);
 int figure_command(const std::string& yaml, const std::string& cases);
 int data_command(const DataArguments& arguments);
