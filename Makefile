@@ -76,15 +76,15 @@ breakdown: build ## where a decode step's time goes, on a GPU
 kmeans: build ## k-means timings
 	@$(VI) bench kmeans --device $(or $(DEVICE),cpu)
 
-# The paper's tables. Without MODEL= the embedded model, LIMIT=2 records a task, prompts of 2048 tokens, answers of 64
+# The paper's tables. Without MODEL= the embedded model, LIMIT=2 records a task, prompts of 2048 tokens, answers of 16
 # and small k-means: every column fills in minutes. With MODEL= a name of experiments/models or a path to weights (AS= the
 # paper's name of it) the experiment as it is written. DATA=: LongBench and mathematics; where data/ has none, two
 # made-up records a task (tests/fixtures/records), whose scores mean nothing.
 PAPER_DATA = $(or $(DATA),$(wildcard data/$(if $(filter table3,$(1)),math,longbench)),tests/fixtures/records)
 made_up = $(filter tests/fixtures/records,$(call PAPER_DATA,$(1)))
 quick = --set calibration.seq_len=$(if $(and $(made_up),$(filter table7,$(1))),16,512) --set calibration.sequences=4 --set calibration.tokens=2048 \
-  --set calibration.probes=64 --set codebook.iterations=2 --set codebook.max_points=4096 --set evaluate.0.max_new_tokens=64 \
-  $(if $(filter table3,$(1)),,--set evaluate.0.max_length=2048) --set 'report.note=$(if $(made_up),two made-up records a task: the scores mean nothing,$(or $(LIMIT),2) records a task$(,) short prompts and answers$(,) small k-means)'
+  --set calibration.probes=64 --set codebook.iterations=2 --set codebook.max_points=4096 --set evaluate.0.max_new_tokens=16 \
+  $(if $(filter table3,$(1)),,--set evaluate.0.max_length=2048) --set 'report.note="$(if $(made_up),two made-up records a task: the scores mean nothing,$(or $(LIMIT),2) records a task$(,) short prompts and answers$(,) small k-means)"'
 , := ,
 paper_model = $(if $(AS),--set 'model={name: $(AS)$(,) path: $(MODEL)}',--model $(MODEL)) --set experiment=$(1)-$(or $(AS),$(basename $(notdir $(MODEL))))
 paper = $(VI) $(if $(filter table7,$(1)),sweep,run) experiments/paper/$(1).yaml --data $(if $(filter table3,$(1)),$(if $(DATA)$(made_up),$(PAPER_DATA),data),$(PAPER_DATA)) \
