@@ -56,7 +56,7 @@ Series pareto_front(const std::vector<Series>& points, bool less) {
   return front;
 }
 
-constexpr const char* kBitsLabel = "bits per key and value element, in all (payload + metadata + window)";
+constexpr const char* kBitsLabel = "total bits an element (payload, metadata, window)";
 
 // A point a method, the front, and the exact cache as a line.
 Plot against_bits(const std::string& title, const std::string& y_label, const std::vector<std::tuple<std::string, double, double>>& rows,
