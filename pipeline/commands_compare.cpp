@@ -5,10 +5,16 @@
 #include "core/common/error.h"
 #include "pipeline/commands.h"
 #include "pipeline/paths.h"
+#include "pipeline/report/honesty.h"
 #include "pipeline/report/paper.h"
 
 namespace vi::pipeline {
 namespace fs = std::filesystem;
+
+int honesty_command() {
+  std::printf("%s", report::honesty_markdown(report::read_honesty(project_root())).c_str());
+  return 0;
+}
 
 int compare_command(const std::vector<std::string>& files, const std::string& model) {
   std::vector<Json> results;

@@ -1,4 +1,5 @@
 // run, stage, status, report, verify: commands that work on an experiment's graph.
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,15 +19,6 @@ namespace {
 
 Device device_of(const std::string& name) {
   return name == "cuda" ? Device::cuda : Device::cpu;
-}
-
-fs::path store_folder(const RunArguments& arguments) {
-  return arguments.store.empty() ? project_root() / "results" / "store" : fs::path(arguments.store);
-}
-
-// results.jsonl and runs/ lie beside the default store, inside one that was chosen.
-fs::path results_folder(const RunArguments& arguments) {
-  return arguments.store.empty() ? project_root() / "results" : fs::path(arguments.store);
 }
 
 Plan plan_of(const RunArguments& arguments) {
@@ -61,6 +53,18 @@ void publish_report(const artifact::Artifact& report, const std::string& experim
     write_file_atomic(folder / file, read_file(report.checked(file)));
 }
 
+// What a sweep needs of one of its points; ru_maxrss is the memory that the next points are planned with.
+void write_point(const artifact::Artifact& report, const Plan& plan, const fs::path& file) {
+  Json point{{"model", plan.model.name}, {"description", plan.experiment.description}, {"note", plan.experiment.report.note},
+             {"tables", plan.experiment.report.tables}, {"rows", Json::array()}, {"details", Json::array()}};
+  for (const char* part : {"rows", "details"})
+    for_each_json_line(report.checked(std::string(part) + ".jsonl"), [&](std::int64_t, const Json& line) { point[part].push_back(line); });
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  point["peak_mib"] = static_cast<double>(usage.ru_maxrss) / 1024;
+  write_file_atomic(file, point.dump() + "\n");
+}
+
 void print_report(const artifact::Artifact& report, const std::string& experiment, const fs::path& results) {
   const std::string text = read_file(report.checked("table.txt"));
   std::fwrite(text.data(), 1, text.size(), stdout);
@@ -90,6 +94,10 @@ int run_command(const RunArguments& arguments) {
   if (graph.report >= 0 && (all || arguments.stage == "report")) {
     const std::string& name = session.plan().experiment.experiment;
     const artifact::Artifact& report = runner.make(graph.report);
+    if (!arguments.point_file.empty()) {
+      write_point(report, session.plan(), arguments.point_file);
+      return 0;
+    }
     publish_report(report, name, results_folder(arguments));
     print_report(report, name, results_folder(arguments));
   }

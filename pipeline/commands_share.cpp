@@ -1,6 +1,4 @@
-// export, import: transform and codebook of a method as one HDF5 file, as the paper shares its codebooks;
-// sweep: the grid under `sweep:`.
-#include <sys/wait.h>
+// export, import: transform and codebook of a method as one HDF5 file, as the paper shares its codebooks.
 #include <unistd.h>
 
 #include <cstdio>
@@ -18,10 +16,6 @@
 namespace vi::pipeline {
 namespace fs = std::filesystem;
 namespace {
-
-fs::path store_folder(const RunArguments& arguments) {
-  return arguments.store.empty() ? project_root() / "results" / "store" : fs::path(arguments.store);
-}
 
 std::size_t method_index(const Plan& plan, const Graph& graph, const std::string& name) {
   std::vector<std::string> names;
@@ -133,62 +127,6 @@ int import_command(const RunArguments& arguments, const std::string& path) {
     });
   runner.make(nodes.codebook);
   std::printf("imported as method '%s'\n", session.plan().methods[m].name.c_str());
-  return 0;
-}
-
-int sweep_command(const RunArguments& arguments, const std::string&, int jobs) {
-  const Plan plan = load_plan(arguments.yaml, arguments.sets);
-  const config::Node& grid = plan.experiment.sweep;
-  if (grid.kind != config::Node::Kind::map) fail<ConfigError>("{}: has no `sweep:` map of key.path: [values]", arguments.yaml);
-  std::vector<std::vector<std::string>> points{{}};
-  for (const auto& [key, values] : grid.fields) {
-    if (values.kind != config::Node::Kind::sequence || values.items.empty())
-      config::config_fail(values.mark, "sweep: '{}' expects a list of values", key);
-    std::vector<std::vector<std::string>> more;
-    for (const auto& point : points)
-      for (const config::Node& value : values.items) {
-        more.push_back(point);
-        more.back().push_back(key + "=" + config::to_json(value).dump());
-      }
-    points = std::move(more);
-  }
-  // One process a point; they share the store.
-  TerminalProgress progress;
-  int failed = 0, running = 0;
-  const auto reap = [&] {
-    int status = 0;
-    if (::wait(&status) > 0) {
-      --running;
-      if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) ++failed;
-    }
-  };
-  for (std::size_t i = 0; i < points.size(); ++i) {
-    check_interrupt();
-    while (running >= jobs) reap();
-    std::string name = plan.experiment.experiment;
-    std::vector<std::string> words{"/proc/self/exe", "run", arguments.yaml};
-    for (const std::string& set : arguments.sets) words.insert(words.end(), {"--set", set});
-    for (const std::string& set : points[i]) {
-      words.insert(words.end(), {"--set", set});
-      name += "," + set;
-    }
-    words.insert(words.end(), {"--set", fmt::format("experiment={}", Json(name).dump())});
-    if (!arguments.store.empty()) words.insert(words.end(), {"--store", arguments.store});
-    if (arguments.limit > 0) words.insert(words.end(), {"--limit", std::to_string(arguments.limit)});
-    progress.note(fmt::format("[{}/{}] {}", i + 1, points.size(), name));
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    const pid_t child = ::fork();
-    if (child < 0) fail<IoError>("sweep: no new process could be started");
-    if (child == 0) {
-      ::execv(argv[0], argv.data());
-      ::_exit(127);
-    }
-    ++running;
-  }
-  while (running > 0) reap();
-  if (failed) fail("sweep: {} of {} points failed; run the same command again to resume", failed, points.size());
   return 0;
 }
 

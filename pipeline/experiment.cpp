@@ -217,6 +217,7 @@ Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, co
         task.files[f] = resolve_path(files->items[f].scalar, files->items[f].mark).string();
     if (const Node* dir = node.find("dir")) task.dir = resolve_path(dir->scalar, dir->mark).string();
   }
+  add_means(experiment.report.means, root.find("report") ? root.find("report")->mark : root.mark, experiment.evaluate, plan.groups);
   return plan;
 }
 

@@ -180,10 +180,14 @@ struct ProfileSpec {
 struct ReportSpec {
   int layer = -1;
   std::string note;
+  std::vector<std::string> means;
+  std::vector<int> tables;
   template <class V>
   void visit(V& v) {
     v("layer", layer, "layer of the outlier plots; -1: the middle one");
     v("note", note, "a text shown under the table");
+    v("means", means, "groups of `list tasks`: the mean of each whose tasks the experiment runs is a row of its own");
+    v("tables", tables, "the paper's tables that are shown beside the results, also for other models; none: those that fit");
   }
 };
 

@@ -50,13 +50,15 @@ int dispatch(int argc, char** argv) {
   common(status_app);
   status_app->callback([&] { code = status_command(run); });
 
-  std::string launcher = "local";
-  int jobs = 1;
-  auto* sweep_app = app.add_subcommand("sweep", "the grid under `sweep:`");
-  common(sweep_app, true, false);
-  sweep_app->add_option("--launcher", launcher, "local")->check(CLI::IsMember({"local"}));
-  sweep_app->add_option("--jobs", jobs, "processes side by side")->check(CLI::PositiveNumber);
-  sweep_app->callback([&] { code = sweep_command(run, launcher, jobs); });
+  SweepArguments sweep;
+  auto* sweep_app = app.add_subcommand("sweep", "the grid under `sweep:`; runs what is missing of it");
+  common(sweep_app);
+  sweep_app->add_option("--launcher", sweep.launcher, "local | slurm")->check(CLI::IsMember({"local", "slurm"}));
+  sweep_app->add_option("--jobs", sweep.jobs, "points side by side at most")->check(CLI::PositiveNumber);
+  sweep_app->add_option("--memory", sweep.memory, "16G, 800M: of all local processes together; of one Slurm job");
+  sweep_app->add_option("--slurm", sweep.slurm, "an option for sbatch, e.g. --slurm=--partition=gpu; may be repeated")->take_all();
+  sweep_app->add_option("--point", sweep.point, "run this one point here (what the launchers start)");
+  sweep_app->callback([&] { code = sweep_command(run, sweep); });
 
   std::string what;
   auto* list_app = app.add_subcommand("list", "methods | models | tasks | stages | keys");
@@ -93,10 +95,18 @@ int dispatch(int argc, char** argv) {
 
   std::vector<std::string> results;
   std::string paper_model;
-  auto* compare_app = app.add_subcommand("compare", "results beside the paper's Tables 2, 3 and 8");
+  bool honesty = false;
+  auto* compare_app = app.add_subcommand("compare", "results beside the paper's Tables 2 to 8");
+  compare_app->add_flag("--honesty", honesty, "the README's table instead: every measured method, from results/reference (Markdown)");
   compare_app->add_option("--results", results, "results.jsonl files (default: results/results.jsonl)");
   compare_app->add_option("--model", paper_model, "one of the paper's models; default: all");
-  compare_app->callback([&] { code = compare_command(results, paper_model); });
+  compare_app->callback([&] { code = honesty ? honesty_command() : compare_command(results, paper_model); });
+
+  std::string figure, figure_cases = "quick";
+  auto* figure_app = app.add_subcommand("figure", "a figure of the paper with timings, beside ours; measured where there is a GPU");
+  figure_app->add_option("figure", figure, "experiments/paper/fig5.yaml to fig9.yaml")->required();
+  figure_app->add_option("--cases", figure_cases, "of the bench on a GPU: all | quick");
+  figure_app->callback([&] { code = figure_command(figure, figure_cases); });
 
   DataArguments data;
   auto* data_app = app.add_subcommand("data", "download the public sets of data/sources.yaml, or take them from a folder");

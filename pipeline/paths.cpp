@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "pipeline/commands.h"
+
 namespace vi::pipeline {
 namespace fs = std::filesystem;
 namespace {
@@ -28,6 +30,14 @@ fs::path find_root() {
 const fs::path& project_root() {
   static const fs::path root = find_root();
   return root;
+}
+
+fs::path store_folder(const RunArguments& arguments) {
+  return arguments.store.empty() ? project_root() / "results" / "store" : fs::path(arguments.store);
+}
+
+fs::path results_folder(const RunArguments& arguments) {
+  return arguments.store.empty() ? project_root() / "results" : fs::path(arguments.store);
 }
 
 fs::path resolve_path(const std::string& text, const config::Mark& mark) {

@@ -96,13 +96,10 @@ void choose_tasks(Node& root, const std::string& list) {
 
 void choose_data(Node& root, const std::string& folder) {
   if (!fs::is_directory(folder)) config_fail(option_mark("--data"), "'{}' is not a folder", folder);
-  Node* tasks = root.find("evaluate");
-  if (!tasks) return;
-  for (Node& entry : tasks->items) {
-    if (entry.kind != Node::Kind::map) continue;
-    if (text_of(entry, "task").find('/') != std::string::npos) put(entry, "dir", scalar(folder, "--data"));
-    Node* files = entry.find("files");
-    if (!files) continue;
+  // Texts that lie in the folder, by their folder's name and their own, or by their own.
+  const auto choose_files = [&](Node& owner) {
+    Node* files = owner.find("files");
+    if (!files) return;
     for (Node& file : files->items) {
       const fs::path name = fs::path(file.scalar).filename(), parent = fs::path(file.scalar).parent_path().filename();
       for (const fs::path& place : {fs::path(folder) / parent / name, fs::path(folder) / name})
@@ -111,6 +108,14 @@ void choose_data(Node& root, const std::string& folder) {
           break;
         }
     }
+  };
+  if (Node* calibration = root.find("calibration")) choose_files(*calibration);
+  Node* tasks = root.find("evaluate");
+  if (!tasks) return;
+  for (Node& entry : tasks->items) {
+    if (entry.kind != Node::Kind::map) continue;
+    if (text_of(entry, "task").find('/') != std::string::npos) put(entry, "dir", scalar(folder, "--data"));
+    choose_files(entry);
   }
 }
 
@@ -148,6 +153,18 @@ void expand_groups(std::vector<TaskSpec>& tasks, std::vector<const Node*>& nodes
   }
   tasks = std::move(all);
   nodes = std::move(where);
+}
+
+void add_means(const std::vector<std::string>& means, const Mark& mark, const std::vector<TaskSpec>& tasks, std::vector<TaskGroupRow>& groups) {
+  if (means.empty()) return;
+  const eval::TaskLibrary library(project_root() / "eval" / "tasks");
+  for (const std::string& mean : means) {
+    if (!library.is_group(mean)) config_fail(mark, "report: means: '{}' is not a group of `list tasks`", mean);
+    TaskGroupRow group{mean, library.group(mean).version, {}};
+    for (const std::string& member : library.group(mean).tasks)
+      if (std::any_of(tasks.begin(), tasks.end(), [&](const TaskSpec& task) { return task.name == member; })) group.members.push_back(member);
+    if (group.members.size() == library.group(mean).tasks.size()) groups.push_back(std::move(group));
+  }
 }
 
 eval::NeedleSpec needle_spec(const TaskSpec& task) {

@@ -23,6 +23,9 @@ void apply_overrides(config::Node& root, const Overrides& overrides);
 // written) grows with it. ConfigError for an unknown task.
 void expand_groups(std::vector<TaskSpec>& tasks, std::vector<const config::Node*>& nodes, std::vector<TaskGroupRow>& groups);
 
+// The rows of `report: means`; a group with a task that `tasks` has not gives none. ConfigError for an unknown group.
+void add_means(const std::vector<std::string>& means, const config::Mark& mark, const std::vector<TaskSpec>& tasks, std::vector<TaskGroupRow>& groups);
+
 // The generator's settings of a needle task: `needle` under `kind`. ConfigError.
 eval::NeedleSpec needle_spec(const TaskSpec& task);
 

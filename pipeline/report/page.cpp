@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <tuple>
 
 #include "core/common/error.h"
+#include "pipeline/report/heatmap.h"
 #include "pipeline/report/plot.h"
+#include "pipeline/report/ranking.h"
 #include "pipeline/report/roofline.h"
 
 namespace vi::report {
@@ -39,38 +43,122 @@ std::string mebibytes(std::int64_t bytes) {
   return bytes == 0 ? "-" : number(static_cast<double>(bytes) / 1048576.0, bytes < 10 << 20 ? 2 : 1);
 }
 
-std::vector<Plot> perplexity_plots(const Content& content) {
+// Points that no other beats in both bits and `better` (a score where less is better).
+Series pareto_front(const std::vector<Series>& points, bool less) {
+  std::vector<std::pair<double, double>> sorted;
+  for (const Series& series : points) sorted.push_back(series.points.front());
+  std::sort(sorted.begin(), sorted.end(), [&](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first < b.first : less ? a.second < b.second : a.second > b.second;
+  });
+  Series front{"Pareto front", {}, Series::Style::line, {}};
+  for (const auto& point : sorted)
+    if (front.points.empty() || (less ? point.second < front.points.back().second : point.second > front.points.back().second))
+      front.points.push_back(point);
+  return front;
+}
+
+constexpr const char* kBitsLabel = "total bits an element (payload, metadata, window)";
+
+// A point a method, the front, and the exact cache as a line.
+Plot against_bits(const std::string& title, const std::string& y_label, const std::vector<std::tuple<std::string, double, double>>& rows,
+                  std::optional<double> fp16, bool less, bool log_y) {
+  Plot plot;
+  plot.title = title;
+  plot.x_label = kBitsLabel;
+  plot.y_label = y_label;
+  plot.log_y = log_y;
+  plot.height = 520;
+  double most = 0;
+  for (const auto& [name, bits, value] : rows) {
+    plot.series.push_back({name, {{bits, value}}, Series::Style::points, {}});
+    most = std::max(most, bits);
+  }
+  if (rows.size() > 2) plot.series.push_back(pareto_front(plot.series, less));
+  if (fp16) plot.series.push_back({"fp16", {{0.9, *fp16}, {most + 0.5, *fp16}}, Series::Style::line, {}});
+  return plot;
+}
+
+std::vector<Plot> score_plots(const Content& content) {
   std::vector<Plot> plots;
   for (const std::string& task : distinct(content.results, "task")) {
-    Plot plot;
-    plot.title = "Perplexity against bits: " + task;
-    plot.x_label = "bits per key and value element, in all (payload + metadata + window)";
-    plot.y_label = "perplexity (log scale, lower is better)";
-    plot.log_y = true;
-    std::vector<Series> rows;
-    Series exact;
-    double fp16 = 0, most = 0;
+    std::vector<std::tuple<std::string, double, double>> rows;
+    std::optional<double> fp16;
+    bool perplexity = false, positive = true;
     for (const Json& line : content.results) {
-      if (line.at("task") != task || !is_perplexity(line)) continue;
-      const double bits = line.at("bits_total"), score = line.at("score");
-      if (bits >= 15.9) {
+      if (line.at("task") != task) continue;
+      perplexity = is_perplexity(line);
+      const double bits = line.at("bits_total"), score = line.at("score").get<double>() * (perplexity ? 1 : 100);
+      positive = positive && score > 0;
+      if (bits >= 15.9)
         fp16 = score;
-        continue;
-      }
-      most = std::max(most, bits);
-      rows.push_back({line.at("method"), {{bits, score}}, Series::Style::points, {}});
+      else
+        rows.emplace_back(line.at("method"), bits, score);
     }
     if (rows.empty()) continue;
-    plot.series = rows;
-    if (fp16 > 0) {
-      exact.name = "fp16";
-      exact.points = {{0.9, fp16}, {most + 0.5, fp16}};
-      plot.series.push_back(exact);
-    }
-    plot.height = 520;
-    plots.push_back(plot);
+    plots.push_back(perplexity ? against_bits("Perplexity against bits: " + task, "perplexity (log scale, lower is better)", rows, fp16, true, positive)
+                               : against_bits("Score against bits: " + task, "score, per cent (higher is better)", rows, fp16, false, false));
   }
   return plots;
+}
+
+// The first task of each method that has errors: method, total bits, metrics.
+std::vector<std::tuple<std::string, double, const Json*>> with_errors(const Content& content, const char* key) {
+  std::vector<std::tuple<std::string, double, const Json*>> found;
+  for (const Json& line : content.results) {
+    const std::string method = line.at("method");
+    const auto metrics = content.metrics.find(method + "\t" + line.at("task").get<std::string>());
+    const bool drawn = std::any_of(found.begin(), found.end(), [&](const auto& one) { return std::get<0>(one) == method; });
+    if (!drawn && metrics != content.metrics.end() && metrics->second.contains(key)) found.emplace_back(method, line.at("bits_total"), &metrics->second);
+  }
+  return found;
+}
+
+std::vector<Plot> error_against_bits(const Content& content) {
+  std::vector<std::tuple<std::string, double, double>> rows;
+  for (const auto& [method, bits, metrics] : with_errors(content, "output_error")) {
+    double sum = 0;
+    int n = 0;
+    for (const Json& layer : metrics->at("output_error"))
+      for (const Json& head : layer) sum += head.get<double>(), ++n;
+    if (n > 0 && sum > 0) rows.emplace_back(method, bits, sum / n);
+  }
+  if (rows.empty()) return {};
+  return {against_bits("Error of the attention output against bits", "relative squared error, mean of layers and heads (log scale)", rows, {}, true, true)};
+}
+
+std::vector<Plot> time_against_bits(const Content& content) {
+  std::int64_t longest = 0;
+  for (const Json& line : content.timings)
+    if (line.contains("bits") && line.contains("ms")) longest = std::max(longest, line.value("kv_len", std::int64_t{0}));
+  std::vector<std::tuple<std::string, double, double>> rows;
+  for (const Json& line : content.timings)
+    if (line.contains("bits") && line.contains("ms") && line.contains("name") && line.value("kv_len", std::int64_t{0}) == longest)
+      rows.emplace_back(line.at("name"), line.at("bits"), line.at("ms"));
+  if (rows.empty()) return {};
+  Plot plot = against_bits(fmt::format("Attention time against bits, {} tokens", longest), "ms, one layer, one token (log scale)", rows, {}, true, true);
+  plot.x_label = "bits of a key or value element (payload)";
+  return {plot};
+}
+
+std::string sensitivity_maps(const Content& content) {
+  std::vector<HeatMap> maps;
+  for (const auto& [method, bits, metrics] : with_errors(content, "output_error"))
+    maps.push_back({method, metrics->at("output_error").get<std::vector<std::vector<double>>>()});
+  return heatmaps_svg(maps);
+}
+
+std::string ranking_section(const Content& content) {
+  const Ranking ranking = rank_methods(content.results, content.samples);
+  if (ranking.rows.empty()) return "";
+  std::string text = fmt::format("Mean rank over {} task{}; bars hold the middle 95 % of 1000 resamples of windows and answers, the same ones for every method.",
+                                 ranking.tasks, ranking.tasks == 1 ? "" : "s");
+  if (ranking.left_out > 0) text += fmt::format(" {} left out: not every method has them alike.", ranking.left_out);
+  if (ranking.critical)
+    text += fmt::format(" Friedman's chi-square {:.1f} with {} degrees of freedom; ranks closer than {:.2f} (Nemenyi, 5 %) are not told apart: those level with the best are orange.",
+                        ranking.friedman, ranking.rows.size() - 1, *ranking.critical);
+  else
+    text += " No critical difference below five tasks.";
+  return "<h2>Ranking</h2>\n<p>" + html_escape(text) + "</p>\n<figure>" + ranking_svg(ranking) + "</figure>\n";
 }
 
 std::vector<Plot> outlier_plots(const Content& content) {
@@ -238,12 +326,19 @@ std::string html_page(const Content& content) {
     html += "<div class=\"scroll\"><pre>" + html_escape(text) + "</pre></div>\n";
   if (const std::string text = ablation_text(content); !text.empty()) html += "<p>" + html_escape(text) + "</p>\n";
   for (const std::string& failure : content.failures) html += "<p><b>" + html_escape(failure) + "</b></p>\n";
-  section(html, "Perplexity against bits", "Each point is a method; the line is the exact cache.", perplexity_plots(content));
+  section(html, "Score against bits", "Each point is a method; lines are the Pareto front and the exact cache.", score_plots(content));
+  html += ranking_section(content);
   section(html, "Key outliers", "The largest magnitude of each key channel over the calibration sample, before and after each "
           "transform (the paper's Figures 1 and 10).", outlier_plots(content));
   section(html, "Error per layer", "Squared error of the reconstruction over squared norm, on the evaluation text.", error_plots(content));
+  if (const std::string maps = sensitivity_maps(content); !maps.empty())
+    html += "<h2>Sensitivity of layers and heads</h2>\n<p>Relative squared error of the attention output of each KV head's queries with all of its keys "
+            "and values coded, on the evaluation text: layers from left to right, KV heads from top to bottom, one logarithmic scale.</p>\n<figure>" +
+            maps + "</figure>\n";
+  section(html, "Error against bits", "One point a method.", error_against_bits(content));
   section(html, "Cache memory", "Packed codes, scales and the exact window of all layers, codebooks not included.", memory_plots(content));
   section(html, "Attention time", "32 query and 8 KV heads, head_dim 128; medians.", timing_plots(content));
+  section(html, "Time against bits", "Contenders of the same run; packed codes of vecinfer's kernels, dense libraries at 16 and 32 bits.", time_against_bits(content));
   section(html, "Roofline", "A step reads all keys and values (or their codes) once; a copy of as many bytes bounds it from below. "
           "Same runs as above.", roofline_plots(content.timings));
   return html + "</body></html>\n";

@@ -15,6 +15,7 @@ struct Content {
   std::string experiment, description, model, note, git, device;
   std::vector<Json> results;                      // lines of results.jsonl, in the order of the YAML
   std::map<std::string, Json> metrics;            // "method\ttask" -> metrics.json
+  std::map<std::string, std::vector<double>> samples;  // the same -> score of each window (log-loss) or answer
   std::map<std::string, std::string> fidelity;    // method -> code | paper | abstract
   Json outliers;                                  // {"layer", "stages": [{"name", "absmax": [channel]}]}
   Json memory;                                    // [{"method", "points": [[tokens, MiB]]}]

@@ -23,10 +23,10 @@ void get(const Json& line, const std::string& place, const char* field, T& out) 
 }
 
 // The line of a result that answers a cell: the last one, should there be several.
-const Json* find_result(const std::vector<Json>& results, const PaperCell& cell) {
+const Json* find_result(const std::vector<Json>& results, const PaperCell& cell, const std::string& model) {
   const Json* found = nullptr;
   for (const Json& line : results)
-    if (line.value("model", "") == cell.model && line.value("method", "") == cell.method && line.value("task", "") == cell.task &&
+    if (line.value("model", "") == model && line.value("method", "") == cell.method && line.value("task", "") == cell.task &&
         line.contains("score") && line.at("score").is_number())
       found = &line;
   return found;
@@ -72,7 +72,7 @@ std::vector<PaperCell> read_paper(const fs::path& folder) {
 }
 
 std::vector<Comparison> compare_with_paper(const std::vector<PaperCell>& paper, const std::vector<Json>& results,
-                                           const std::vector<std::string>& models) {
+                                           const std::vector<std::string>& models, const std::string& beside) {
   std::vector<Comparison> comparisons;
   for (const PaperCell& cell : paper) {
     if (!models.empty() && std::find(models.begin(), models.end(), cell.model) == models.end()) continue;
@@ -81,7 +81,7 @@ std::vector<Comparison> compare_with_paper(const std::vector<PaperCell>& paper, 
     if (found == comparisons.end()) {
       comparisons.emplace_back();
       found = std::prev(comparisons.end());
-      found->table = cell.table, found->model = cell.model;
+      found->table = cell.table, found->model = cell.model, found->beside = beside;
       found->cells.header = {"method", "paper's"};
     }
     Table& table = found->cells;
@@ -90,10 +90,12 @@ std::vector<Comparison> compare_with_paper(const std::vector<PaperCell>& paper, 
     auto row = std::find_if(table.rows.begin(), table.rows.end(), [&](const auto& r) { return r[0] == cell.method; });
     if (row == table.rows.end()) row = table.rows.insert(table.rows.end(), {cell.method, cell.label});
     row->resize(std::max(row->size(), column + 1));
-    const Json* ours = find_result(results, cell);
+    const Json* ours = find_result(results, cell, beside.empty() ? cell.model : beside);
     Agreement mark = Agreement::not_run;
     std::string text = fmt::format("{:.1f} .", cell.score);
-    if (ours) {
+    if (ours && !beside.empty()) {
+      text = fmt::format("{:.1f} ({:.1f})", cell.score, 100 * ours->at("score").get<double>());
+    } else if (ours) {
       const double score = 100 * ours->at("score").get<double>();
       const auto error = ours->find("stderr");
       mark = agreement(score, error != ours->end() && error->is_number() ? std::optional(100 * error->get<double>()) : std::nullopt,
@@ -109,9 +111,34 @@ std::vector<Comparison> compare_with_paper(const std::vector<PaperCell>& paper, 
   return comparisons;
 }
 
+std::vector<std::string> comparison_texts(const std::vector<PaperCell>& paper, const std::vector<Json>& results, const std::string& model,
+                                          const std::vector<int>& asked) {
+  const auto has = [](const auto& list, const auto& value) { return std::find(list.begin(), list.end(), value) != list.end(); };
+  std::vector<int> tables;
+  std::vector<std::string> models, texts;  // models of these tables, in the paper's order
+  for (const PaperCell& cell : paper)
+    for (const Json& line : results) {
+      if (line.at("task") != cell.task || line.at("method") != cell.method || (!asked.empty() && !has(asked, cell.table))) continue;
+      if (!has(tables, cell.table)) tables.push_back(cell.table);
+      if (!has(models, cell.model)) models.push_back(cell.model);
+    }
+  if (tables.empty()) return texts;
+  const bool theirs = has(models, model);
+  if (!theirs && asked.empty()) {
+    std::string list;
+    for (const int table : tables) list += fmt::format("{}{}", list.empty() ? "" : ", ", table);
+    return {fmt::format("Paper's Table {}: no row of model {}, nothing to compare with.\n", list, model)};
+  }
+  for (const Comparison& comparison : compare_with_paper(paper, results, {theirs ? model : models.front()}, theirs ? "" : model))
+    if (has(tables, comparison.table)) texts.push_back(comparison.text());
+  texts.push_back(comparison_legend() + "\n");
+  return texts;
+}
+
 std::string Comparison::text() const {
-  return fmt::format("Table {} of the paper, {}: {} reproduced, {} within tolerance, {} differ, {} not run\n{}", table, model, count[0],
-                     count[1], count[2], count[3], cells.text());
+  const std::string other = beside.empty() ? "" : fmt::format("; in brackets {}, another model, without a verdict", beside);
+  return fmt::format("Table {} of the paper, {}: {} reproduced, {} within tolerance, {} differ, {} not run{}\n{}", table, model, count[0],
+                     count[1], count[2], count[3], other, cells.text());
 }
 
 std::string comparison_legend() {

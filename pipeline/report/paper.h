@@ -29,16 +29,22 @@ std::vector<PaperCell> read_paper(const std::filesystem::path& folder);
 
 struct Comparison {
   int table = 0;
-  std::string model;
+  std::string model, beside;
   Table cells;  // one row a method, one column a task
   int count[4] = {0, 0, 0, 0};
   std::string text() const;  // title, counts, the table
 };
 
 // `results`: lines of results.jsonl. One comparison a (table, model); only models named in
-// `models`, unless it is empty.
+// `models`, unless it is empty. With `beside`, a model that is not the paper's, each cell shows that
+// model's score in brackets and stays "not run".
 std::vector<Comparison> compare_with_paper(const std::vector<PaperCell>& paper, const std::vector<Json>& results,
-                                           const std::vector<std::string>& models = {});
+                                           const std::vector<std::string>& models = {}, const std::string& beside = {});
+
+// The comparisons for one experiment, as texts: tables of which it ran a method and task. With `asked` only these tables,
+// and for a model that is not the paper's beside the paper's first; without, one line that says so.
+std::vector<std::string> comparison_texts(const std::vector<PaperCell>& paper, const std::vector<Json>& results, const std::string& model,
+                                          const std::vector<int>& asked);
 
 // What the signs and the tolerance are, one line.
 std::string comparison_legend();

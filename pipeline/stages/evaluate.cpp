@@ -5,13 +5,13 @@
 #include <sstream>
 
 #include "core/codec/codec_io.h"
-#include "core/codec/train.h"
 #include "core/common/file.h"
 #include "core/common/hash.h"
 #include "core/common/interrupt.h"
 #include "core/decoder/decoder.h"
 #include "core/model/load.h"
 #include "eval/generate.h"
+#include "eval/layer_errors.h"
 #include "eval/math/checker.h"
 #include "eval/modes.h"
 #include "eval/needle.h"
@@ -115,33 +115,6 @@ std::vector<std::vector<std::int32_t>> encode_texts(StageContext& context, const
   return texts;
 }
 
-// Relative squared error of reconstructed keys and values, per layer, on exact activations of
-// `ids`.
-void add_layer_errors(Session& session, const codec::Codec& codec,
-                      std::span<const std::int32_t> ids, Json& metrics) {
-  std::vector<codec::ErrorSums> key(static_cast<std::size_t>(codec.n_layers())), value = key;
-  eval::DumpAttention hook([&](int layer, const at::Tensor&, const at::Tensor& k,
-                               const at::Tensor& v) {
-    for (int head = 0; head < codec.n_kv_heads(); ++head)
-      for (const bool is_key : {true, false}) {
-        const codec::HeadCoder* coder = is_key ? codec.key(layer, head) : codec.value(layer, head);
-        if (!coder) continue;
-        const auto rows_of = [&](const at::Tensor& x) { return x.select(0, head).to(at::kCPU, at::kFloat).contiguous(); };
-        const at::Tensor rows = rows_of(is_key ? k : v), keys = is_key ? rows : rows_of(k);
-        (is_key ? key : value)[static_cast<std::size_t>(layer)] +=
-            codec::reconstruction_error(*coder, rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.size(0)),
-                                        keys.const_data_ptr<float>());
-      }
-  });
-  session.decoder().forward(ids, 0, hook);
-  metrics["key_error"] = Json::array();
-  metrics["value_error"] = Json::array();
-  for (std::size_t layer = 0; layer < key.size(); ++layer) {
-    metrics["key_error"].push_back(key[layer].relative());
-    metrics["value_error"].push_back(value[layer].relative());
-  }
-}
-
 void evaluate_perplexity(StageContext& context, const TaskSpec& task,
                          const std::shared_ptr<const codec::Codec>& codec, Json& metrics) {
   Session& session = context.session;
@@ -215,11 +188,13 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task,
     metrics["protocol"]["sinks"] = codec->spec().window.sinks;
   }
   if (task.mode == Mode::stream) metrics["protocol"]["prefill"] = task.prefill;
-  if (!codec->spec().exact() && task.mode != Mode::stream)
-    add_layer_errors(session, *codec,
-                     std::span(texts.front())
-                         .first(static_cast<std::size_t>(std::min(kErrorTokens, task.window))),
-                     metrics);
+  if (!codec->spec().exact() && task.mode != Mode::stream) {
+    const auto length = static_cast<std::size_t>(std::min(kErrorTokens, task.window));
+    const eval::LayerErrors errors = eval::layer_errors(session.decoder(), codec, std::span(texts.front()).first(length));
+    metrics["key_error"] = errors.key;
+    metrics["value_error"] = errors.value;
+    metrics["output_error"] = errors.output;
+  }
 }
 
 // A prompt that is ready for the model, and how its answer is scored.

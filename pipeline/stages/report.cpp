@@ -1,4 +1,4 @@
-// report: metrics of all evaluate artifacts (and outliers, timings) -> rows.jsonl, table.txt, report.html.
+// report: metrics of all evaluate artifacts (and outliers, timings) -> rows.jsonl, details.jsonl, table.txt, report.html.
 #include <algorithm>
 #include <cmath>
 
@@ -67,27 +67,13 @@ Json group_line(const Json& group, const std::vector<Json>& lines) {
   return mean;
 }
 
-// The paper's tables of this model, where the experiment ran a task of them.
-void add_comparisons(report::Content& content) {
-  const auto paper = report::read_paper(project_root() / "results" / "reference" / "paper");
-  std::vector<int> tables;
-  bool model_is_theirs = false;
-  for (const report::PaperCell& cell : paper)
-    for (const Json& line : content.results)
-      if (line.at("task") == cell.task) {
-        if (std::find(tables.begin(), tables.end(), cell.table) == tables.end()) tables.push_back(cell.table);
-        model_is_theirs = model_is_theirs || cell.model == content.model;
-      }
-  if (tables.empty()) return;
-  if (!model_is_theirs) {
-    std::string list;
-    for (const int table : tables) list += fmt::format("{}{}", list.empty() ? "" : ", ", table);
-    content.comparisons.push_back(fmt::format("Paper's Table {}: no row of model {}, nothing to compare with.\n", list, content.model));
-    return;
-  }
-  for (const report::Comparison& comparison : report::compare_with_paper(paper, content.results, {content.model}))
-    if (std::find(tables.begin(), tables.end(), comparison.table) != tables.end()) content.comparisons.push_back(comparison.text());
-  content.comparisons.push_back(report::comparison_legend() + "\n");
+// The score of each window or answer, in their order: what a bootstrap draws from. Perplexity as mean log-loss.
+std::vector<double> samples_of(const artifact::Artifact& evaluated) {
+  std::vector<double> samples;
+  for_each_json_line(evaluated.checked("scores.jsonl"), [&](std::int64_t, const Json& line) {
+    samples.push_back(line.contains("perplexity") ? std::log(line.at("perplexity").get<double>()) : line.at("score").get<double>());
+  });
+  return samples;
 }
 
 Json outliers_of(const artifact::Artifact& transformed, const Json& steps, int layer) {
@@ -108,6 +94,19 @@ Json outliers_of(const artifact::Artifact& transformed, const Json& steps, int l
   return out;
 }
 
+// How far a channel's largest magnitude stands out, before and after each transform.
+report::Table outlier_table(const Json& outliers) {
+  report::Table table;
+  table.header = {fmt::format("key channels of layer {}", outliers.at("layer").get<int>()), "largest", "median", "largest / median"};
+  for (const Json& stage : outliers.at("stages")) {
+    auto values = stage.at("absmax").get<std::vector<double>>();
+    std::sort(values.begin(), values.end());
+    const double most = values.back(), middle = values[values.size() / 2];
+    table.rows.push_back({stage.at("name"), fmt::format("{:.2f}", most), fmt::format("{:.2f}", middle), middle > 0 ? fmt::format("{:.1f}", most / middle) : "-"});
+  }
+  return table;
+}
+
 }  // namespace
 
 std::vector<std::string> run_report(StageContext& context) {
@@ -120,6 +119,7 @@ std::vector<std::string> run_report(StageContext& context) {
   content.git = fields.at("git");
   content.device = fields.at("device");
   content.memory = Json::array();
+  std::string details;
   for (std::size_t m = 0; m < fields.at("methods").size(); ++m) {
     const Json& method = fields.at("methods")[m];
     content.fidelity[method.at("name")] = method.at("fidelity");
@@ -129,7 +129,10 @@ std::vector<std::string> run_report(StageContext& context) {
       const auto path = evaluated.checked("metrics.json");
       const Json metrics = parse_json(read_file(path), path.string());
       content.results.push_back(result_line(fields, method, task, metrics, evaluated));
-      content.metrics[method.at("name").get<std::string>() + "\t" + task.at("name").get<std::string>()] = metrics;
+      const std::string key = method.at("name").get<std::string>() + "\t" + task.at("name").get<std::string>();
+      content.metrics[key] = metrics;
+      content.samples[key] = samples_of(evaluated);
+      details += Json{{"method", method.at("name")}, {"task", task.at("name")}, {"metrics", metrics}, {"samples", content.samples[key]}}.dump() + "\n";
       if (t == 0) content.memory.push_back({{"method", method.at("name")}, {"points", metrics.at("memory")}});
     }
     const auto n_tasks = static_cast<std::ptrdiff_t>(fields.at("tasks").size());
@@ -141,16 +144,19 @@ std::vector<std::string> run_report(StageContext& context) {
   if (const auto* profile = context.find_input("profile"))
     for_each_json_line(profile->checked("timings.jsonl"),
                        [&](std::int64_t, const Json& line) { content.timings.push_back(line); });
-  add_comparisons(content);
+  const auto paper = report::read_paper(project_root() / "results" / "reference" / "paper");
+  content.comparisons = report::comparison_texts(paper, content.results, content.model, fields.value("tables", std::vector<int>{}));
   std::string rows;
   for (const Json& line : content.results) rows += line.dump() + "\n";
   write_file_atomic(context.pending.path("rows.jsonl"), rows);
+  write_file_atomic(context.pending.path("details.jsonl"), details);
   std::string text = report::result_table(content).text();
+  if (content.outliers.is_object()) text += "\n" + outlier_table(content.outliers).text();
   if (!content.note.empty()) text += "\n" + content.note + "\n";
   for (const std::string& comparison : content.comparisons) text += "\n" + comparison;
   write_file_atomic(context.pending.path("table.txt"), text);
   write_file_atomic(context.pending.path("report.html"), report::html_page(content));
-  return {"rows.jsonl", "table.txt", "report.html"};
+  return {"rows.jsonl", "details.jsonl", "table.txt", "report.html"};
 }
 
 Node report_node(Session& session, const Graph& graph) {
@@ -169,7 +175,7 @@ Node report_node(Session& session, const Graph& graph) {
                      {"model", plan.model.name}, {"note", plan.experiment.report.note}, {"methods", methods},
                      {"tasks", tasks}, {"groups", groups}, {"layer", plan.experiment.report.layer}, {"git", session.git()},
                      {"device", session.device_name()}, {"seed", plan.experiment.calibration.seed},
-                     {"leak", session.leak()}, {"weights_bytes", session.weights_bytes()}};
+                     {"leak", session.leak()}, {"weights_bytes", session.weights_bytes()}, {"tables", plan.experiment.report.tables}};
   for (std::size_t m = 0; m < plan.methods.size(); ++m)
     for (std::size_t t = 0; t < plan.experiment.evaluate.size(); ++t)
       node.inputs.emplace_back(fmt::format("evaluate_{}_{}", m, t), graph.methods[m].evaluate[t]);

@@ -1,12 +1,10 @@
-// The stages, one file each. Versions are raised when a stage's bytes change for the same settings.
+// The stages, one file each.
 #pragma once
 
 #include "pipeline/graph.h"
+#include "pipeline/stages/versions.h"
 
 namespace vi::pipeline {
-
-inline constexpr int kDumpVersion = 1, kStatisticsVersion = 1, kGradientsVersion = 1, kCalibrateVersion = 2, kTransformVersion = 1, kBooksVersion = 2,
-                     kCodebookVersion = 2, kTuneVersion = 1, kEvaluateVersion = 3, kProfileVersion = 1, kReportVersion = 3;
 
 struct StageRow {
   std::string_view name, inputs, outputs, description;

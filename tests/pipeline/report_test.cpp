@@ -1,12 +1,16 @@
 // The report page: the table, and that a browser opens the page without a complaint.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 
+#include "core/common/error.h"
 #include "core/common/file.h"
+#include "pipeline/report/heatmap.h"
 #include "pipeline/report/page.h"
 #include "pipeline/report/plot.h"
+#include "pipeline/report/ranking.h"
 #include "pipeline/report/roofline.h"
 #include "pipeline/results.h"
 #include "tests/support/process.h"
@@ -29,6 +33,20 @@ Content example() {
   content.outliers = Json{{"layer", 1}, {"stages", {Json{{"name", "as the model makes them"}, {"absmax", {1.0, 9.0, 2.0}}}}}};
   content.memory = Json::array({Json{{"method", "fp16"}, {"points", {{1024, 10.0}, {2048, 20.0}}}}});
   content.timings = {Json{{"name", "d4b8"}, {"kv_len", 1024}, {"ms", 0.5}}, Json{{"name", "d4b8"}, {"kv_len", 2048}, {"ms", 0.9}}};
+  return content;
+}
+
+// Five tasks on which a always beats b by a little and c is far behind; one that c has not.
+Content ranked() {
+  Content content;
+  for (int t = 0; t < 6; ++t)
+    for (const auto& [method, score] : {std::pair{"a", 0.8}, {"b", 0.7}, {"c", 0.1}}) {
+      Json one = line(method, fmt::format("task{}", t), 2, score);
+      one["metric"] = "qa_f1";
+      content.results.push_back(one);
+      if (t == 5 && std::string(method) == "c") continue;
+      for (int i = 0; i < 20; ++i) content.samples[fmt::format("{}\ttask{}", method, t)].push_back(score + (i % 4 == t % 4 ? (method[0] == 'b' ? 0.3 : -0.2) : 0));
+    }
   return content;
 }
 
@@ -69,11 +87,60 @@ TEST(Report, RooflineIsTheCopysTime) {
   EXPECT_NE(html_page(content).find("copy, 2000 GB/s"), std::string::npos);
 }
 
+TEST(Ranking, MeanRanksIntervalsAndTheCriticalDifference) {
+  const Content content = ranked();
+  const Ranking ranking = rank_methods(content.results, content.samples);
+  ASSERT_EQ(ranking.rows.size(), 3u);
+  EXPECT_EQ(ranking.tasks, 5);
+  EXPECT_EQ(ranking.left_out, 1);
+  // a: 0.8 - 0.05, b: 0.7 + 0.075: b is first by the numbers, c last in every resample.
+  EXPECT_EQ(ranking.rows[0].method, "b");
+  EXPECT_DOUBLE_EQ(ranking.rows[0].rank, 1);
+  EXPECT_EQ(ranking.rows[2].method, "c");
+  EXPECT_DOUBLE_EQ(ranking.rows[2].low, 3);
+  EXPECT_DOUBLE_EQ(ranking.rows[2].high, 3);
+  EXPECT_GT(ranking.rows[0].high, 1);  // a and b overlap when records are drawn again
+  EXPECT_LT(ranking.rows[1].low, 2);
+  EXPECT_DOUBLE_EQ(ranking.friedman, 10);                                  // 12 * 5 / (3 * 4) * (14 - 12)
+  EXPECT_NEAR(ranking.critical.value(), 2.343 * std::sqrt(12.0 / 30), 1e-12);
+  EXPECT_NE(ranking_svg(ranking).find("critical difference 1.48"), std::string::npos);
+  // Fewer than five tasks: no critical difference; one method: nothing to rank; log-loss: less is better.
+  std::vector<Json> few(content.results.begin(), content.results.begin() + 6);
+  EXPECT_FALSE(rank_methods(few, content.samples).critical);
+  EXPECT_TRUE(rank_methods({few[0]}, content.samples).rows.empty());
+  for (Json& one : few) one["metric"] = "perplexity";
+  EXPECT_EQ(rank_methods(few, content.samples).rows[0].method, "c");
+}
+
+TEST(HeatMap, OneScaleForAll) {
+  const std::string svg = heatmaps_svg({{"m<1>", {{0.01, 1.0}, {0.1, 0.0}}}, {"two", {{100.0}}}});
+  EXPECT_NE(svg.find("m&lt;1&gt;"), std::string::npos);
+  EXPECT_NE(svg.find("fill=\"#ffffff\"><title>layer 0, KV head 0: 0.01</title>"), std::string::npos);
+  EXPECT_NE(svg.find("fill=\"#6baed6\"><title>layer 0, KV head 1: 1</title>"), std::string::npos);  // the middle of 0.01 to 100
+  EXPECT_NE(svg.find("fill=\"#08306b\"><title>layer 0, KV head 0: 100</title>"), std::string::npos);
+  EXPECT_EQ(heatmaps_svg({{"nothing", {{0.0}}}}), "");
+}
+
+TEST(Report, ParetoErrorsAndTimesAgainstBits) {
+  if (!gnuplot_available()) GTEST_SKIP() << "gnuplot is not installed (make setup)";
+  Content content = ranked();
+  for (const char* method : {"a", "b"}) content.metrics[std::string(method) + "\ttask0"] = Json{{"output_error", {{0.1, 0.2}, {0.3, 0.1}}}};
+  content.timings = {Json{{"name", "d4b8"}, {"kv_len", 1024}, {"ms", 0.5}, {"bits", 2}}, Json{{"name", "dense"}, {"kv_len", 1024}, {"ms", 0.9}, {"bits", 16}}};
+  const std::string html = html_page(content);
+  for (const char* words : {"<h2>Score against bits</h2>", "Pareto front", "<h2>Ranking</h2>", "<h2>Sensitivity of layers and heads</h2>", "<h2>Error against bits</h2>",
+                            "<h2>Time against bits</h2>", "Friedman's chi-square 10.0", "layer 1, KV head 0: 0.3"})
+    EXPECT_NE(html.find(words), std::string::npos) << words;
+}
+
 TEST(Report, OpensInABrowserWithoutAnError) {
   if (!gnuplot_available()) GTEST_SKIP() << "gnuplot is not installed (make setup)";
   if (std::system("command -v chromium >/dev/null 2>&1") != 0) GTEST_SKIP() << "chromium is not installed (apt-get install chromium)";
   const test::Scratch scratch;
-  write_file_atomic(scratch.path() / "report.html", html_page(example()));
+  Content content = example(), more = ranked();
+  content.results.insert(content.results.end(), more.results.begin(), more.results.end());
+  content.samples = more.samples;
+  content.metrics["a\ttask0"] = Json{{"output_error", {{0.1, 0.2}, {0.3, 0.1}}}};
+  write_file_atomic(scratch.path() / "report.html", html_page(content));
   const std::string command = "cd '" + scratch.path().string() +
                               "' && HOME=. timeout 60 chromium --headless --no-sandbox --disable-gpu --enable-logging=stderr --v=0 "
                               "--screenshot=page.png --window-size=1200,2400 report.html > log 2>&1";
