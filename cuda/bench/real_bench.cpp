@@ -40,6 +40,11 @@ struct File {
     if (d < 1 || n_kv < 1 || n_q % n_kv || code.dsub < 1 || d % code.dsub || code.code_bits < 1 ||
         code.code_bits > 16 || positions.empty())
       fail("{}: first line: shapes do not fit", path);
+    if (tokens < 1 || d > 256 || n_kv > 1024 || n_q > 16 * n_kv ||
+        stream != quant::CodeLayout{d / code.dsub, code.code_bits}.stream_bytes(
+                      static_cast<std::size_t>(tokens)))
+      fail("{}: first line: head_dim to 256, GQA to 16 and the codes of {} tokens were expected",
+           path, tokens);
     for (const int p : positions)
       if (p < 0 || p >= tokens) fail("{}: first line: position {} of {} tokens", path, p, tokens);
   }

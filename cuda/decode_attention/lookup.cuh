@@ -11,8 +11,8 @@
 // Requires   227 KiB of shared memory (sm_90, sm_100), window at 1 KiB (checked), codes 16-byte
 // aligned Traffic    per token and KV head: n_books bytes a side; per CTA and KV head 2 x 256 x
 // head_dim x 2 B of books Roofline   d4b8, head_dim 128: 64 B a token = 4.9 clk/SM at 3.0 TB/s;
-// look-ups: 32 lanes x 4 words = 4 clk Numerics   look-up entries and probabilities f16, all sums
-// f32. The mean centroid's score is taken out of each
+// look-ups: 32 lanes x 4 words = 4 clk Numerics   look-up entries, sums of four of them and
+// probabilities f16, other sums f32. The mean centroid's score is taken out of each
 //            entry (free under softmax), p = 2^(s - m) is shifted up by 2^14, its sum is of the
 //            rounded values
 // Design     K: lane = sub-space; tables are entry-major, so lane l only meets its own banks
