@@ -174,6 +174,7 @@ int sweep_command(const RunArguments& arguments, const std::string&, int jobs) {
     }
     words.insert(words.end(), {"--set", fmt::format("experiment={}", Json(name).dump())});
     if (!arguments.store.empty()) words.insert(words.end(), {"--store", arguments.store});
+    if (arguments.batch > 0) words.insert(words.end(), {"--batch", std::to_string(arguments.batch)});
     if (arguments.limit > 0) words.insert(words.end(), {"--limit", std::to_string(arguments.limit)});
     progress.note(fmt::format("[{}/{}] {}", i + 1, points.size(), name));
     std::vector<char*> argv;
