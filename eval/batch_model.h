@@ -29,8 +29,8 @@ class BatchModel {
   virtual int slots() const = 0;
   // A new sequence; what the slot held is gone. -> f32 logits [1, vocab] of the next token.
   virtual at::Tensor prefill(int slot, std::span<const std::int32_t> prompt) = 0;
-  // The next token of some of the sequences, each slot at most once -> f32 logits [n, vocab], row i of
-  // tokens[i]; valid until the next call.
+  // The next token of every sequence that has begun and was not released, in any order -> f32 logits [n,
+  // vocab], row i of tokens[i]; valid until the next call.
   virtual at::Tensor step(std::span<const SlotToken> tokens) = 0;
   virtual void release(int slot) = 0;  // its sequence has ended
 };
