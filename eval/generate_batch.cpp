@@ -76,7 +76,8 @@ class Run {
     if (slot.sequence->take({logits.const_data_ptr<float>() + static_cast<std::size_t>(row) * vocab, vocab})) return;
     Generation generation = std::move(*slot.sequence).result();
     const std::size_t index = slot.request->index;
-    slot = {};
+    slot.request = nullptr;
+    slot.sequence.reset();
     model_.release(static_cast<int>(i));
     events_.done(index, std::move(generation));
   }

@@ -60,7 +60,7 @@ std::vector<eval::Prediction> answer_prompts(StageContext& context,
       if (found == index_of.end())
         fail<ContractError>("{}: document {}, sample {}: not a record of this task", path.string(), one.doc, one.sample);
       known += !lines[found->second];
-      lines[found->second] = line;
+      lines[found->second].emplace(line);
     }
     context.progress.begin(session.current_label, static_cast<std::int64_t>(prompts.n));
     context.progress.advance(known);
@@ -76,7 +76,7 @@ std::vector<eval::Prediction> answer_prompts(StageContext& context,
     std::string how;
     eval::BatchEvents events;
     events.done = [&](std::size_t i, eval::Generation&& generation) {
-      lines[i] = answer(*open[i], generation, tokenizer);
+      lines[i].emplace(answer(*open[i], generation, tokenizer));
       open[i].reset();
       records.add(*lines[i]);
       context.progress.advance(1);
