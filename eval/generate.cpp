@@ -24,53 +24,48 @@ Generation generate(const model::Decoder& decoder, std::span<const std::int32_t>
   return generate(*make_cache_model(decoder, cache, settings.codec, settings.prefill_chunk), prompt, settings);
 }
 
+Sequence::Sequence(std::int64_t prompt_tokens, const GenerateSettings& settings, std::int64_t context)
+    : settings_(settings),
+      prompt_tokens_(prompt_tokens),
+      context_(settings.context > 0 ? settings.context : context),
+      sampler_(settings.sampler),
+      banned_(settings.end_ids) {
+  if (prompt_tokens == 0) fail("an empty prompt");
+  if (context_ > 0 && prompt_tokens >= context_)
+    fail("a prompt of {} tokens: expected fewer than the context's {}", prompt_tokens, context_);
+  VI_CHECK(settings.max_new_tokens > 0, "max_new_tokens {}", settings.max_new_tokens);
+  banned_.insert(banned_.end(), settings.stop_ids.begin(), settings.stop_ids.end());
+}
+
+bool Sequence::take(std::span<const float> logits) {
+  const auto end = [&](StopReason reason) {
+    out_.reason = reason;
+    return false;
+  };
+  const bool early = std::ssize(out_.ids) < settings_.min_new_tokens;
+  const std::int32_t id =
+      sampler_.next(logits, early ? std::span<const std::int32_t>(banned_) : std::span<const std::int32_t>());
+  if (holds(settings_.end_ids, id)) return end(StopReason::end_token);
+  if (holds(settings_.stop_ids, id)) return end(StopReason::task_stop);
+  out_.ids.push_back(id);
+  if (settings_.stop && settings_.stop(out_.ids)) return end(StopReason::task_stop);
+  if (std::ssize(out_.ids) >= settings_.max_new_tokens) return end(StopReason::max_new_tokens);
+  if (context_ > 0 && prompt_tokens_ + std::ssize(out_.ids) >= context_) return end(StopReason::context_full);
+  return true;
+}
+
 Generation generate(StepModel& model, std::span<const std::int32_t> prompt,
                     const GenerateSettings& settings) {
-  const std::int64_t context =
-      settings.context > 0 ? settings.context : model.config().max_position;
-  if (prompt.empty()) fail("an empty prompt");
-  if (context > 0 && std::ssize(prompt) >= context)
-    fail("a prompt of {} tokens: expected fewer than the context's {}", prompt.size(), context);
-  VI_CHECK(settings.max_new_tokens > 0, "max_new_tokens {}", settings.max_new_tokens);
-
+  Sequence sequence(std::ssize(prompt), settings, model.config().max_position);
   model.reset();
-  std::vector<std::int32_t> banned = settings.end_ids;
-  banned.insert(banned.end(), settings.stop_ids.begin(), settings.stop_ids.end());
-  model::Sampler sampler(settings.sampler);
-  Generation out;
   at::Tensor scores = model.prefill(prompt);
   for (;;) {
     check_interrupt();
     const at::Tensor logits = scores.to(at::kCPU).contiguous();
-    const bool early = std::ssize(out.ids) < settings.min_new_tokens;
-    const std::int32_t id = sampler.next(
-        {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())},
-        early ? std::span<const std::int32_t>(banned) : std::span<const std::int32_t>());
-    if (holds(settings.end_ids, id)) {
-      out.reason = StopReason::end_token;
-      break;
-    }
-    if (holds(settings.stop_ids, id)) {
-      out.reason = StopReason::task_stop;
-      break;
-    }
-    out.ids.push_back(id);
-    if (settings.stop && settings.stop(out.ids)) {
-      out.reason = StopReason::task_stop;
-      break;
-    }
-    if (std::ssize(out.ids) >= settings.max_new_tokens) {
-      out.reason = StopReason::max_new_tokens;
-      break;
-    }
-    const std::int64_t position = std::ssize(prompt) + std::ssize(out.ids) - 1;
-    if (context > 0 && position + 1 >= context) {
-      out.reason = StopReason::context_full;
-      break;
-    }
-    scores = model.step(id);
+    if (!sequence.take({logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())})) break;
+    scores = model.step(sequence.id());
   }
-  return out;
+  return std::move(sequence).result();
 }
 
 }  // namespace vi::eval

@@ -45,6 +45,25 @@ struct Generation {
   StopReason reason = StopReason::max_new_tokens;
 };
 
+// One sequence under way: chooses tokens from the model's logits until it ends. Error if the prompt is empty or
+// does not leave room for one token.
+class Sequence {
+ public:
+  // `settings` outlive it; `context` where they say 0.
+  Sequence(std::int64_t prompt_tokens, const GenerateSettings& settings, std::int64_t context);
+  // The next token of logits [vocab]; false: the sequence has ended.
+  bool take(std::span<const float> logits);
+  std::int32_t id() const { return out_.ids.back(); }  // of the last take(), for the next step
+  Generation&& result() && { return std::move(out_); }
+
+ private:
+  const GenerateSettings& settings_;
+  std::int64_t prompt_tokens_, context_;
+  model::Sampler sampler_;
+  std::vector<std::int32_t> banned_;  // before min_new_tokens
+  Generation out_;
+};
+
 // The cache is reset first and holds prompt and text afterwards (its last token apart). Interrupts
 // are checked once a token. Error if the prompt is empty or does not leave room for one token.
 Generation generate(const model::Decoder& decoder, std::span<const std::int32_t> prompt,

@@ -12,6 +12,7 @@
 #include "core/decoder/decoder.h"
 #include "core/decoder/decoder_engine.h"
 #include "core/quant/kmeans.h"
+#include "eval/batch_model.h"
 #include "eval/step_model.h"
 
 namespace vi::eval {
@@ -28,6 +29,10 @@ class GpuBackend {
   virtual std::unique_ptr<StepModel> make_step_model(const model::Decoder& decoder,
                                                      std::shared_ptr<const codec::Codec> codec,
                                                      std::int64_t capacity, std::string* how) = 0;
+  // The same for several sequences at once (eval/batch_model.h). OutOfMemoryError where they do not fit.
+  virtual std::unique_ptr<BatchModel> make_batch_model(const model::Decoder& decoder,
+                                                       std::shared_ptr<const codec::Codec> codec, int slots,
+                                                       std::int64_t capacity, std::string* how) = 0;
   // k-means of codebooks. search(): nearest centroids for faiss::Clustering, the same bytes as on the CPU.
   // train_batched(): all problems at once by our own trainer, within 0.5 % of FAISS's inertia; problems of
   // one shape without weights (Error otherwise).

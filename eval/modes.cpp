@@ -1,5 +1,7 @@
 #include "eval/modes.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <exception>
 
@@ -226,6 +228,37 @@ at::Tensor DecodeAttention::attend(int layer, const at::Tensor& q, const at::Ten
       std::copy_n(rows.query() + (h * rows.n + t) * d, d, query.begin() + h * d);
     cache_.attend(layer, query.data(), out.data_ptr<float>() + t * width);
   }
+  return out.to(rows.options);
+}
+
+at::Tensor BatchDecodeAttention::attend(int layer, const at::Tensor& q, const at::Tensor& k,
+                                        const at::Tensor& v, std::int64_t first) {
+  VI_CHECK(first == model::kManySequences && q.size(1) == std::ssize(caches_), "{} tokens for {} caches",
+           q.size(1), caches_.size());
+  const Rows rows(q, k, v);
+  at::Tensor out = rows.output();
+  const std::int64_t d = rows.head_dim, width = rows.n_q_heads * d;
+  float* const to = out.data_ptr<float>();
+  const auto one = [&](std::int64_t i) {
+    std::vector<float> query(static_cast<std::size_t>(width));
+    caches_[static_cast<std::size_t>(i)]->append(layer, rows.key() + i * d, rows.value() + i * d, 1, rows.n * d);
+    for (std::int64_t h = 0; h < rows.n_q_heads; ++h)
+      std::copy_n(rows.query() + (h * rows.n + i) * d, d, query.begin() + h * d);
+    caches_[static_cast<std::size_t>(i)]->attend(layer, query.data(), to + i * width);
+  };
+  // A thread a sequence, or, where there are fewer sequences than threads, all threads inside each: the
+  // bytes are the same.
+  std::exception_ptr failure;
+#pragma omp parallel for schedule(dynamic) if (rows.n >= omp_get_max_threads())
+  for (std::int64_t i = 0; i < rows.n; ++i) {
+    try {
+      one(i);
+    } catch (...) {
+#pragma omp critical(vi_batch_attention_failure)
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
   return out.to(rows.options);
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "core/cache/kv_cache.h"
 #include "core/codec/codec.h"
@@ -92,6 +93,18 @@ class DecodeAttention final : public model::AttentionHook {
 
  private:
   cache::KvCache& cache_;
+};
+
+// One new token each of several sequences (Decoder::forward_each): row i is appended to caches[i], then
+// attends to it.
+class BatchDecodeAttention final : public model::AttentionHook {
+ public:
+  explicit BatchDecodeAttention(std::vector<cache::KvCache*> caches) : caches_(std::move(caches)) {}
+  at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    std::int64_t first) override;
+
+ private:
+  std::vector<cache::KvCache*> caches_;
 };
 
 // Exact attention that shows each layer's q, k and v (of the model's type, where the model is, valid

@@ -12,6 +12,7 @@ struct RunArguments {
   std::string yaml;
   std::vector<std::string> sets;
   int limit = 0;              // 0: none
+  int batch = 0;              // 0: the YAML's
   std::string store;          // "": <root>/results/store
   std::string device = "cpu";
   std::string force;

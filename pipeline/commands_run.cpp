@@ -24,6 +24,7 @@ Device device_of(const std::string& name) {
 Plan plan_of(const RunArguments& arguments) {
   const Overrides overrides{arguments.model, arguments.methods, arguments.tasks, arguments.data};
   Plan plan = load_plan(arguments.yaml, arguments.sets, &overrides);
+  if (arguments.batch > 0) plan.experiment.generation.batch = arguments.batch;
   if (arguments.limit > 0)
     for (TaskSpec& task : plan.experiment.evaluate) {
       int& most = task.task == "perplexity" ? task.count : task.task == "needle" ? task.samples : task.limit;

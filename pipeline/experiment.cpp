@@ -28,6 +28,10 @@ void CodebookSpec::check(const Mark& mark) const {
   if (tune_window < 2) config_fail(mark, "codebook: tune_window {} is below 2", tune_window);
 }
 
+void GenerationSpec::check(const Mark& mark) const {
+  if (batch < 1 || batch > 1024) config_fail(mark, "generation: batch {} is not in 1..1024", batch);
+}
+
 namespace {
 
 void refuse(const Mark& mark, const TaskSpec& task, bool given, const char* key) {

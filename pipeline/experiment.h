@@ -167,6 +167,15 @@ struct TaskSpec {
   void check(const config::Mark& mark) const;
 };
 
+struct GenerationSpec {
+  int batch = 8;
+  template <class V>
+  void visit(V& v) {
+    v("batch", batch, "prompts answered side by side; less where memory is short (docs/evaluation.md)");
+  }
+  void check(const config::Mark& mark) const;
+};
+
 struct ProfileSpec {
   bool enabled = false;
   std::vector<std::int64_t> kv_lens{2048, 8192};
@@ -199,6 +208,7 @@ struct Experiment {
   CodebookSpec codebook;
   std::vector<MethodEntry> methods;
   std::vector<TaskSpec> evaluate;
+  GenerationSpec generation;
   ProfileSpec profile;
   ReportSpec report;
   config::Node sweep;
@@ -211,6 +221,7 @@ struct Experiment {
     v("codebook", codebook, "k-means settings");
     v("methods", methods, "the rows");
     v("evaluate", evaluate, "the tasks");
+    v("generation", generation, "how answers are generated");
     v("profile", profile, "timings");
     v("report", report, "the report");
     v("sweep", sweep, "grid of settings for `vecinfer sweep`");

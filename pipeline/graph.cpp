@@ -198,6 +198,9 @@ class Builder {
     if (plan_.model.chat.kind == config::Node::Kind::map) node.fields["chat"] = config::to_json(plan_.model.chat);
     if (task.task != "perplexity" && task.task != "needle" && session_.tasks().task(task.task).metric == "math")
       node.fields["comparison"] = eval::math::use_installed_checker() ? "symbolic" : "numeric";
+    // On the CPU no byte depends on the batch; on a GPU rounding does.
+    if (session_.device() == Device::cuda && task.task != "perplexity")
+      node.fields["batch"] = plan_.experiment.generation.batch;
     node.files["model"] = session_.model_sha256();
     const std::vector<std::string> files = session_.task_files(task);
     for (std::size_t i = 0; i < files.size(); ++i)

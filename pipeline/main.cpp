@@ -30,6 +30,7 @@ int dispatch(int argc, char** argv) {
       command->add_option("--data", run.data, "folder of the benchmarks' files, instead of the YAML's");
     }
     command->add_option("--limit", run.limit, "records or windows a task at most")->check(CLI::NonNegativeNumber);
+    command->add_option("--batch", run.batch, "prompts answered side by side, instead of the YAML's")->check(CLI::Range(1, 1024));
     command->add_option("--store", run.store, "folder of artifacts (default: results/store of the project)");
     command->add_option("--device", run.device, "cpu | cuda")->check(CLI::IsMember({"cpu", "cuda"}));
   };

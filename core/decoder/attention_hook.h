@@ -9,6 +9,9 @@
 
 namespace vi::model {
 
+// `first` of a call whose rows are the next tokens of several sequences, one each (Decoder::forward_each).
+inline constexpr std::int64_t kManySequences = -1;
+
 class AttentionHook {
  public:
   virtual ~AttentionHook() = default;

@@ -1,5 +1,6 @@
 #include "core/decoder/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/common/error.h"
@@ -43,26 +44,41 @@ Decoder& Decoder::operator=(Decoder&& other) noexcept = default;
 const ModelConfig& Decoder::config() const { return engine_->config(); }
 const DecoderOptions& Decoder::options() const { return engine_->options(); }
 
-at::Tensor Decoder::forward(std::span<const std::int32_t> ids, std::int64_t first,
-                            AttentionHook& hook) const {
+// Checks the ids and tells the hook the windows of layers; `end`: tokens of the longest sequence.
+void Decoder::prepare(std::span<const std::int32_t> ids, std::int64_t end, AttentionHook& hook) const {
   const ModelConfig& c = config();
-  const auto n = std::ssize(ids);
-  VI_CHECK(first >= 0, "position {}", first);
   for (const std::int32_t id : ids)
     if (id < 0 || id >= c.vocab) fail("token id {}: expected 0..{}", id, c.vocab - 1);
   if (c.sliding_window > 0) {
-    if (first + n > c.sliding_window && !hook.takes_window())
+    if (end > c.sliding_window && !hook.takes_window())
       fail("{} tokens: expected at most {}, the model's sliding attention window (this kind of attention "
            "has none)",
-           first + n, c.sliding_window);
+           end, c.sliding_window);
     std::vector<std::int64_t> windows;
     for (int i = 0; i < c.n_layers; ++i) windows.push_back(c.window(i));
     hook.set_windows(std::move(windows));
   }
+}
+
+at::Tensor Decoder::forward(std::span<const std::int32_t> ids, std::int64_t first,
+                            AttentionHook& hook) const {
+  const auto n = std::ssize(ids);
+  VI_CHECK(first >= 0, "position {}", first);
+  prepare(ids, first + n, hook);
   if (n == 0)
-    return at::empty({0, c.hidden},
+    return at::empty({0, config().hidden},
                      at::TensorOptions().dtype(options().dtype).device(options().device));
   return engine_->forward(ids, first, hook);
+}
+
+at::Tensor Decoder::forward_each(std::span<const std::int32_t> ids, std::span<const std::int64_t> positions,
+                                 AttentionHook& hook) const {
+  VI_CHECK(!ids.empty() && ids.size() == positions.size(), "{} tokens at {} positions", ids.size(),
+           positions.size());
+  const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
+  VI_CHECK(*least >= 0, "position {}", *least);
+  prepare(ids, *most + 1, hook);
+  return engine_->run(ids, rope_rows(config(), positions), kManySequences, hook);
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) const {
@@ -99,6 +115,16 @@ RopeTable rope_table(const ModelConfig& config, std::int64_t first, std::int64_t
       table.sin[r * half + i] =
           static_cast<float>(std::sin(static_cast<double>(angle)) * config.rope.attention_factor);
     }
+  return table;
+}
+
+RopeTable rope_rows(const ModelConfig& config, std::span<const std::int64_t> positions) {
+  RopeTable table;
+  for (const std::int64_t position : positions) {
+    const RopeTable row = rope_table(config, position, 1);
+    table.cos.insert(table.cos.end(), row.cos.begin(), row.cos.end());
+    table.sin.insert(table.sin.end(), row.sin.begin(), row.sin.end());
+  }
   return table;
 }
 

@@ -51,6 +51,11 @@ class Decoder {
   at::Tensor forward(std::span<const std::int32_t> ids, std::int64_t first,
                      AttentionHook& hook) const;
 
+  // One token each of n sequences, ids[i] at positions[i] -> [n, hidden]. The hook gets all rows with first =
+  // kManySequences and knows whose they are. On the CPU row i is, byte for byte, forward(ids[i], positions[i]).
+  at::Tensor forward_each(std::span<const std::int32_t> ids, std::span<const std::int64_t> positions,
+                          AttentionHook& hook) const;
+
   // hidden [n, hidden] -> logits [n, vocab], always f32 (of bf16 values where dtype is bf16).
   at::Tensor logits(const at::Tensor& hidden) const;
 
@@ -59,6 +64,7 @@ class Decoder {
   std::vector<double> nll(const at::Tensor& hidden, std::span<const std::int32_t> targets) const;
 
  private:
+  void prepare(std::span<const std::int32_t> ids, std::int64_t end, AttentionHook& hook) const;
   std::unique_ptr<DecoderEngine> engine_;
 };
 

@@ -125,11 +125,10 @@ class CpuEngine final : public DecoderEngine {
     }
   }
 
-  at::Tensor forward(std::span<const std::int32_t> ids, std::int64_t first,
-                     AttentionHook& hook) const override {
+  at::Tensor run(std::span<const std::int32_t> ids, const RopeTable& rope, std::int64_t first,
+                 AttentionHook& hook) const override {
     const ModelConfig& c = config_;
     const auto n = std::ssize(ids);
-    const RopeTable rope = rope_table(c, first, n);
     std::vector<float> x(static_cast<std::size_t>(n * c.hidden));
 #pragma omp parallel for schedule(static)
     for (std::int64_t r = 0; r < n; ++r) embedding_.get_row(ids[r], x.data() + r * c.hidden);

@@ -68,10 +68,9 @@ class PlainEngine final : public DecoderEngine {
     }
   }
 
-  at::Tensor forward(std::span<const std::int32_t> ids, std::int64_t first,
-                     AttentionHook& hook) const override {
+  at::Tensor run(std::span<const std::int32_t> ids, const RopeTable& table, std::int64_t first,
+                 AttentionHook& hook) const override {
     const auto n = std::ssize(ids);
-    const RopeTable table = rope_table(config_, first, n);
     const at::Tensor cos = rope_tensor(table.cos, n), sin = rope_tensor(table.sin, n);
     at::Tensor x = at::embedding(embedding_, index(ids));
     for (int i = 0; i < config_.n_layers; ++i) {

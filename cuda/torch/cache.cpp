@@ -158,6 +158,12 @@ void DeviceCache::reset() {
   if (codec_) key_codes_.zero_(), value_codes_.zero_();
 }
 
+void DeviceCache::clear(int sequence) {
+  set_len(sequence, 0);
+  if (!codec_) return;
+  for (at::Tensor* codes : {&key_codes_, &value_codes_}) codes->select(1, sequence).zero_();
+}
+
 void DeviceCache::put_prompt(int layer, int sequence, const at::Tensor& k, const at::Tensor& v) {
   const std::int64_t n = k.size(1);
   VI_CHECK(layer >= 0 && layer < shape_.n_layers && sequence >= 0 && sequence < shape_.batch,

@@ -42,6 +42,7 @@ class DeviceCache {
   std::int64_t code_bytes() const;  // that one step reads, all layers
 
   void reset();
+  void clear(int sequence);  // as reset(), of one
   // A whole prompt of one layer: k, v [n_kv_heads, n, head_dim] post-RoPE. The sequence must be empty.
   void put_prompt(int layer, int sequence, const at::Tensor& k, const at::Tensor& v);
   void set_len(int sequence, std::int64_t tokens);  // after put_prompt of every layer

@@ -114,16 +114,20 @@ at::Tensor GpuEngine::index(std::span<const std::int32_t> ids) const {
   return t.to(device());
 }
 
-at::Tensor GpuEngine::forward(std::span<const std::int32_t> ids, std::int64_t first,
-                              model::AttentionHook& hook) const {
-  return forward_ids(index(ids), first, hook);
+at::Tensor GpuEngine::run(std::span<const std::int32_t> ids, const model::RopeTable& rope,
+                          std::int64_t first, model::AttentionHook& hook) const {
+  return run_ids(index(ids), rope, first, hook);
 }
 
 at::Tensor GpuEngine::forward_ids(const at::Tensor& ids, std::int64_t first,
                                   model::AttentionHook& hook) const {
+  return run_ids(ids, model::rope_table(config_, first, ids.numel()), first, hook);
+}
+
+at::Tensor GpuEngine::run_ids(const at::Tensor& ids, const model::RopeTable& table, std::int64_t first,
+                              model::AttentionHook& hook) const {
   const model::ModelConfig& c = config_;
   const std::int64_t n = ids.numel(), d = c.head_dim, most = std::min(n, kChunkRows);
-  const model::RopeTable table = model::rope_table(c, first, n);
   const auto rope_tensor = [&](const std::vector<float>& values) {
     at::Tensor t = at::empty({n, d / 2}, at::TensorOptions().dtype(at::kFloat));
     std::copy(values.begin(), values.end(), t.data_ptr<float>());

@@ -33,8 +33,8 @@ class GpuEngine final : public model::DecoderEngine {
             const model::DecoderOptions& options);
   static MemoryPlan plan(const model::ModelConfig& config, at::ScalarType dtype);
 
-  at::Tensor forward(std::span<const std::int32_t> ids, std::int64_t first,
-                     model::AttentionHook& hook) const override;
+  at::Tensor run(std::span<const std::int32_t> ids, const model::RopeTable& rope, std::int64_t first,
+                 model::AttentionHook& hook) const override;
   // As forward, for ids that lie on the device already: i64 [n].
   at::Tensor forward_ids(const at::Tensor& ids, std::int64_t first, model::AttentionHook& hook) const;
   at::Tensor logits(const at::Tensor& hidden) const override;  // f32 on the device
@@ -49,6 +49,8 @@ class GpuEngine final : public model::DecoderEngine {
   at::Tensor index(std::span<const std::int32_t> ids) const;
 
  private:
+  at::Tensor run_ids(const at::Tensor& ids, const model::RopeTable& rope, std::int64_t first,
+                     model::AttentionHook& hook) const;
   at::Tensor embedding_, final_norm_;
   Linear head_;
   std::vector<GpuLayer> layers_;

@@ -3,7 +3,7 @@
 #include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 
-#include "core/common/error.h"
+#include "core/common/out_of_memory.h"
 #include "cuda/common/check.h"
 
 namespace vi::cuda {
@@ -43,7 +43,7 @@ std::int64_t free_bytes() {
 void check_fits(const MemoryPlan& plan) {
   const std::int64_t free = free_bytes();
   if (plan.total() > free)
-    fail<CudaError>("out of GPU memory: the plan {} needs more than the {} that are free",
+    fail<OutOfMemoryError>("out of GPU memory: the plan {} needs more than the {} that are free",
                     plan.text(), gib(free));
 }
 
@@ -51,7 +51,7 @@ void guard_memory(const MemoryPlan& plan, const std::function<void()>& f) {
   try {
     f();
   } catch (const c10::OutOfMemoryError&) {
-    fail<CudaError>("out of GPU memory: planned {}, {} free at the failure", plan.text(),
+    fail<OutOfMemoryError>("out of GPU memory: planned {}, {} free at the failure", plan.text(),
                     gib(free_bytes()));
   } catch (const c10::AcceleratorError& error) {
     fail<CudaError>("{}", error.what_without_backtrace());

@@ -17,9 +17,9 @@ struct MemoryPlan {
 };
 
 std::int64_t free_bytes();  // of the current device, what torch holds and does not use included
-// CudaError with the plan, what is needed and what is free, if it cannot fit.
+// OutOfMemoryError with the plan, what is needed and what is free, if it cannot fit.
 void check_fits(const MemoryPlan& plan);
-// Runs f; an out-of-memory error of torch becomes a CudaError with the plan and what is free.
+// Runs f; an out-of-memory error of torch becomes an OutOfMemoryError with the plan and what is free.
 void guard_memory(const MemoryPlan& plan, const std::function<void()>& f);
 
 }  // namespace vi::cuda

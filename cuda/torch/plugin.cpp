@@ -5,6 +5,7 @@
 #include "core/common/interrupt.h"
 #include "cuda/bench/gpu_bench.h"
 #include "cuda/common/check.h"
+#include "cuda/torch/batch.h"
 #include "cuda/torch/codebooks.h"
 #include "cuda/torch/stepper.h"
 #include "eval/gpu_backend.h"
@@ -12,11 +13,34 @@
 namespace vi::cuda {
 namespace {
 
+// The decoder owns the engine and outlives what is made on it.
+std::shared_ptr<const GpuEngine> borrowed(const GpuEngine& engine) {
+  return {std::shared_ptr<void>(), &engine};
+}
+
+const GpuEngine* engine_of(const model::Decoder& decoder) {
+  const auto* engine = dynamic_cast<const GpuEngine*>(&decoder.engine());
+  VI_CHECK(engine, "a decoder that is not on the GPU");
+  return engine;
+}
+
+// Why no kernel serves this cache; nullopt if one does.
+std::optional<std::string> why_reconstructed(const model::ModelConfig& c, const codec::Codec* codec) {
+  if (codec) return why_not_coded(*codec);
+  if (c.head_dim == 64 || c.head_dim == 128) return std::nullopt;
+  return "no dense kernel for this head_dim";
+}
+
+CacheShape shape_of(const GpuEngine& engine, int batch, std::int64_t capacity) {
+  const model::ModelConfig& c = engine.config();
+  return {c.n_layers, c.n_q_heads, c.n_kv_heads, c.head_dim, batch, capacity,
+          engine.dtype() == at::kFloat ? at::kHalf : engine.dtype()};
+}
+
 class GpuStepModel final : public eval::StepModel {
  public:
   GpuStepModel(const model::Decoder& decoder, const GpuEngine& engine, std::unique_ptr<DeviceCache> cache)
-      // The decoder owns the engine and outlives this.
-      : stepper_(std::shared_ptr<const GpuEngine>(std::shared_ptr<void>(), &engine), std::move(cache)),
+      : stepper_(borrowed(engine), std::move(cache)),
         decoder_(decoder) {}
   const model::ModelConfig& config() const override { return decoder_.config(); }
   void reset() override { stepper_.reset(); }
@@ -49,18 +73,12 @@ class Backend final : public eval::GpuBackend {
   std::unique_ptr<eval::StepModel> make_step_model(const model::Decoder& decoder,
                                                    std::shared_ptr<const codec::Codec> codec,
                                                    std::int64_t capacity, std::string* how) override {
-    const auto* engine = dynamic_cast<const GpuEngine*>(&decoder.engine());
-    VI_CHECK(engine, "a decoder that is not on the GPU");
-    const model::ModelConfig& c = decoder.config();
-    const bool dense = c.head_dim == 64 || c.head_dim == 128;
-    const auto why = codec ? why_not_coded(*codec) : std::nullopt;
-    if (why || (!codec && !dense)) {
-      if (how)
-        *how = fmt::format("reconstructions in f32 ({})", why ? *why : "no dense kernel for this head_dim");
+    const GpuEngine* engine = engine_of(decoder);
+    if (const auto why = why_reconstructed(decoder.config(), codec.get())) {
+      if (how) *how = fmt::format("reconstructions in f32 ({})", *why);
       return eval::make_reconstructing_model(decoder, std::move(codec));
     }
-    const CacheShape shape{c.n_layers, c.n_q_heads, c.n_kv_heads, c.head_dim, 1, capacity,
-                           engine->dtype() == at::kFloat ? at::kHalf : engine->dtype()};
+    const CacheShape shape = shape_of(*engine, 1, capacity);
     const MemoryPlan plan = DeviceCache::plan(shape, codec.get());
     check_fits(plan);
     std::unique_ptr<eval::StepModel> model;
@@ -70,6 +88,29 @@ class Backend final : public eval::GpuBackend {
       auto cache = std::make_unique<DeviceCache>(shape, tables, engine->device(), true);
       if (how) *how = fmt::format("{} kernel; {}", cache->kernel(), plan.text());
       model = std::make_unique<GpuStepModel>(decoder, *engine, std::move(cache));
+    });
+    return model;
+  }
+
+  std::unique_ptr<eval::BatchModel> make_batch_model(const model::Decoder& decoder,
+                                                     std::shared_ptr<const codec::Codec> codec, int slots,
+                                                     std::int64_t capacity, std::string* how) override {
+    const GpuEngine* engine = engine_of(decoder);
+    if (const auto why = why_reconstructed(decoder.config(), codec.get())) {
+      if (how) *how = fmt::format("reconstructions in f32, attention one sequence after another ({})", *why);
+      return eval::make_reconstructing_batch(decoder, std::move(codec), slots);
+    }
+    const CacheShape shape = shape_of(*engine, slots, capacity);
+    MemoryPlan plan = Stepper::plan(decoder.config(), shape, codec.get(), engine->dtype(), capacity);
+    plan.parts.erase(plan.parts.begin());  // the weights, which are there already
+    check_fits(plan);
+    std::unique_ptr<eval::BatchModel> model;
+    guard_memory(plan, [&] {
+      const auto tables =
+          codec ? std::make_shared<const eval::DeviceCodec>(codec, engine->device()) : nullptr;
+      auto cache = std::make_unique<DeviceCache>(shape, tables, engine->device(), true);
+      if (how) *how = fmt::format("{} kernel, batch of {}; {}", cache->kernel(), slots, plan.text());
+      model = make_gpu_batch(borrowed(*engine), std::move(cache));
     });
     return model;
   }

@@ -245,7 +245,15 @@ const at::Tensor& Stepper::advance() {
     } else {
       if (!graph_->ready) {
         graph_->graph.capture_begin();
-        run(false, nullptr);
+        try {
+          run(false, nullptr);
+        } catch (...) {  // memory ran out: the stream must not stay in capture, others go on with it
+          try {
+            graph_->graph.capture_end();
+          } catch (const std::exception&) {
+          }
+          throw;
+        }
         graph_->graph.capture_end();
         graph_->ready = true;
       }

@@ -36,6 +36,7 @@ Json result_line(const Json& fields, const Json& method, const Json& task, const
   // Beyond the schema: the protocol in full, and what a reader must know of the row.
   line["protocol"] = metrics.at("protocol");
   line["fidelity"] = method.at("fidelity");
+  if (metrics.at("mode") == "generate") line["batch"] = metrics.contains("batch") ? metrics.at("batch") : fields.at("batch");
   line["leak"] = fields.at("leak");
   if (metrics.contains("skipped")) line["skipped"] = metrics.at("skipped");
   if (metrics.contains("by_length")) line["by_length"] = metrics.at("by_length");
@@ -175,7 +176,8 @@ Node report_node(Session& session, const Graph& graph) {
                      {"model", plan.model.name}, {"note", plan.experiment.report.note}, {"methods", methods},
                      {"tasks", tasks}, {"groups", groups}, {"layer", plan.experiment.report.layer}, {"git", session.git()},
                      {"device", session.device_name()}, {"seed", plan.experiment.calibration.seed},
-                     {"leak", session.leak()}, {"weights_bytes", session.weights_bytes()}, {"tables", plan.experiment.report.tables}};
+                     {"leak", session.leak()}, {"batch", plan.experiment.generation.batch}, {"weights_bytes", session.weights_bytes()},
+                     {"tables", plan.experiment.report.tables}};
   for (std::size_t m = 0; m < plan.methods.size(); ++m)
     for (std::size_t t = 0; t < plan.experiment.evaluate.size(); ++t)
       node.inputs.emplace_back(fmt::format("evaluate_{}_{}", m, t), graph.methods[m].evaluate[t]);

@@ -34,6 +34,7 @@ std::vector<std::string> SweepRun::command(const std::string& id) const {
     if (!value.empty()) words.insert(words.end(), {option, value});
   if (!arguments.store.empty())
     words.insert(words.end(), {"--store", fs::absolute(arguments.store).string()});
+  if (arguments.batch > 0) words.insert(words.end(), {"--batch", std::to_string(arguments.batch)});
   if (arguments.limit > 0) words.insert(words.end(), {"--limit", std::to_string(arguments.limit)});
   words.insert(words.end(), {"--point", id});
   return words;

@@ -1,10 +1,11 @@
 // The GPU's decoder, cache and steps. On the CPU (no GPU needed) by their naive twins and the kernels'
 // oracles, against core/decoder and core/cache; on a GPU, kernels against twins and graphs against eager
 // steps. Needs no file.
-#include "cuda/torch/stepper.h"
+#include "cuda/torch/batch.h"
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "core/cache/kv_cache.h"
@@ -154,6 +155,57 @@ TEST(Stepper, StepsAreTheCpuCachesOnTheCpu) {
     }
 }
 
+// Slots of a batch that begin and end at different steps; the free one is stepped along and harms nobody.
+void expect_slots_are_cpu_caches(const ModelConfig& c, const std::shared_ptr<const codec::Codec>& codec,
+                                 const model::WeightFile& weights, at::Device device, double tolerance) {
+  const auto tables = codec ? std::make_shared<const eval::DeviceCodec>(codec, device) : nullptr;
+  const auto batch = make_gpu_batch(engine_of(c, device, at::kFloat, weights),
+                                    std::make_unique<DeviceCache>(shape_of(c, 3, 64), tables, device, true));
+  struct Sequence {
+    int slot, begin, end;  // steps
+    std::size_t prompt;
+    std::uint64_t seed;
+  };
+  // Slot 1 is refilled by a shorter prompt than it held, slot 2 is free in between.
+  const Sequence sequences[] = {{0, 0, 36, 20, 1}, {1, 0, 9, 41, 2}, {1, 9, 36, 5, 3}, {2, 4, 12, 2, 4}, {2, 30, 36, 33, 5}};
+  std::vector<std::vector<at::Tensor>> want;
+  std::vector<std::vector<std::int32_t>> ids;
+  for (const Sequence& s : sequences) {
+    ids.push_back(random_ids(static_cast<std::int64_t>(s.prompt) + s.end - s.begin, c.vocab, s.seed));
+    want.push_back(cpu_steps(c, weights, codec, ids.back(), s.prompt));
+  }
+  for (int step = 0; step < 36; ++step) {
+    std::vector<eval::SlotToken> tokens;
+    std::vector<at::Tensor> rows;
+    for (std::size_t i = 0; i < std::size(sequences); ++i) {
+      const Sequence& s = sequences[i];
+      if (step == s.begin)
+        EXPECT_LT(difference(batch->prefill(s.slot, std::span(ids[i]).first(s.prompt)), want[i][0]), tolerance);
+      if (step < s.begin || step >= s.end) continue;
+      const std::size_t at = static_cast<std::size_t>(step - s.begin);
+      tokens.push_back({s.slot, ids[i][s.prompt + at]});
+      rows.push_back(want[i][at + 1]);
+    }
+    const at::Tensor got = batch->step(tokens);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      EXPECT_LT(difference(got[static_cast<std::int64_t>(i)], rows[i][0]), tolerance)
+          << "step " << step << " slot " << tokens[i].slot << " coded " << (codec != nullptr);
+    for (const Sequence& s : sequences)
+      if (step + 1 == s.end) batch->release(s.slot);
+  }
+  EXPECT_THROW(batch->step(std::array{eval::SlotToken{0, 1}}), Error);  // released
+}
+
+TEST(GpuBatch, SlotsAreTheCpuCachesOnTheCpu) {
+  for (const Variant& v : kVariants)
+    for (const bool coded : {true, false}) {
+      const ModelConfig c = config_of(v);
+      const vi::testing::RandomWeights weights(c);
+      // Exact rows are f16 here, f32 there.
+      expect_slots_are_cpu_caches(c, coded ? small_codec(c) : nullptr, weights, at::kCPU, 0.02);
+    }
+}
+
 TEST(DeviceCache, RefusesWhatItCannotHold) {
   const ModelConfig c = vi::testing::random_config();
   codec::WindowSpec window;
@@ -214,6 +266,15 @@ TEST_F(OnGpu, StepsAreTheTwinsOfTheCpu) {
               << v.name << " step " << t << " graph " << options.graph << " plain " << options.plain;
       }
     }
+  }
+}
+
+TEST_F(OnGpu, SlotsAreTheCpuCaches) {
+  for (const Variant& v : kVariants) {
+    ModelConfig c = config_of(v);
+    c.head_dim = 32;
+    const vi::testing::RandomWeights weights(c);
+    expect_slots_are_cpu_caches(c, small_codec(c), weights, at::Device(at::kCUDA, 0), 0.03);
   }
 }
 

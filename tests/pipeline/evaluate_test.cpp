@@ -2,10 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <csignal>
 #include <fstream>
 
 #include "core/common/file.h"
 #include "core/common/json.h"
+#include "core/common/rng.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_model.h"
 
@@ -116,6 +119,58 @@ TEST_F(Evaluate, PredictionsAreScoredAgainWithoutTheModel) {
   EXPECT_EQ(old.err, "vecinfer: old.jsonl:1:task_version: is of version 9 of longbench/qasper, this build has version 1\n");
   EXPECT_EQ(run_vecinfer({"score", "--task", "longbench/qasper", "--cases", "old.jsonl"}, folder()).code, 3);
   EXPECT_EQ(run_vecinfer({"score"}, folder()).code, 2);
+}
+
+// Records are written as they are done, in another order for each batch; at the end the bytes are the same, also
+// where a run was killed with some of a batch done and went on with another batch.
+TEST_F(Evaluate, BatchesAndKillsChangeNoByte) {
+  std::string records;
+  for (int i = 0; i < 9; ++i) records += record("text " + std::string(static_cast<std::size_t>(40 * (i * 4 % 9)), 'y'), "some", i);
+  write(folder() / "data/qasper.jsonl", records);
+  experiment(
+      "  - {task: longbench/qasper, dir: data, max_new_tokens: 12}\n"
+      "  - {task: needle, kind: single, lengths: [256, 512], depths: [0.5], samples: 3, max_new_tokens: 6}\n");
+  const auto evaluated = [&](const std::string& store) { return snapshot(folder() / store / "evaluate"); };
+  const auto begun = std::chrono::steady_clock::now();
+  ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "one", "--batch", "1"}, folder()).code, 0);
+  const auto took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begun);
+  for_each_json_line(folder() / "one" / "results.jsonl", [](std::int64_t, const Json& line) { EXPECT_EQ(line.at("batch"), 1); });
+  ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "eight", "--set", "generation.batch=8"}, folder()).code, 0);
+  const auto want = evaluated("one");
+  ASSERT_FALSE(want.empty());
+  EXPECT_TRUE(evaluated("eight") == want);
+  // Cut the records of a whole run to some lines in an order of their own, and a torn one: what a kill leaves.
+  ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "cut"}, folder()).code, 0);
+  for (const auto& entry : fs::directory_iterator(folder() / "cut" / "evaluate")) {
+    if (!fs::is_directory(entry) || !fs::exists(entry.path() / "predictions.jsonl")) continue;
+    const std::string all = read_file(entry.path() / "predictions.jsonl");
+    std::vector<std::string> lines;
+    for (std::size_t at = 0, end = 0; (end = all.find('\n', at)) != std::string::npos; at = end + 1) lines.push_back(all.substr(at, end + 1 - at));
+    ASSERT_GT(lines.size(), 5u);
+    const fs::path partial = fs::path(entry.path().string() + ".partial") / "out";
+    write(partial / "predictions.jsonl", lines[4] + lines[1] + lines[5] + lines[0].substr(0, 30));
+    fs::remove_all(entry.path());
+  }
+  ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "cut", "--batch", "3"}, folder()).code, 0);
+  auto got = evaluated("cut");
+  EXPECT_TRUE(got == want) << got.size() << " files, expected " << want.size();
+  Rng rng(7);
+  int killed = 0;
+  for (int i = 0; i < 8; ++i) {
+    const auto after = std::chrono::microseconds(1 + static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(took.count()))));
+    killed += run_vecinfer({"run", "e.yaml", "--store", "killed", "--batch", i % 2 ? "8" : "2"}, folder(), after, SIGKILL).code == 128 + SIGKILL;
+  }
+  EXPECT_GT(killed, 0);
+  ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "killed", "--batch", "8"}, folder()).code, 0);
+  got = evaluated("killed");
+  std::erase_if(got, [](const auto& file) { return file.first.find(".tmp.") != std::string::npos; });
+  EXPECT_TRUE(got == want) << got.size() << " files, expected " << want.size();
+  for (const std::string bad : {"0", "2000"}) {
+    const Finished wrong = run_vecinfer({"run", "e.yaml", "--store", "killed", "--batch", bad}, folder());
+    EXPECT_NE(wrong.code, 0);
+    EXPECT_THAT(wrong.err, HasSubstr("batch"));
+  }
+  EXPECT_EQ(run_vecinfer({"run", "e.yaml", "--set", "generation.batch=0"}, folder()).code, 2);
 }
 
 TEST_F(Evaluate, MillionsProtocolHasNoTemplateAndCutsAt4096) {
