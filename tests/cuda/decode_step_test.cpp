@@ -179,8 +179,10 @@ void expect_slots_are_cpu_caches(const ModelConfig& c, const std::shared_ptr<con
     std::vector<at::Tensor> rows;
     for (std::size_t i = 0; i < std::size(sequences); ++i) {
       const Sequence& s = sequences[i];
-      if (step == s.begin)
-        EXPECT_LT(difference(batch->prefill(s.slot, std::span(ids[i]).first(s.prompt)), want[i][0]), tolerance);
+      if (step == s.begin) {
+        const at::Tensor logits = batch->prefill(s.slot, std::span(ids[i]).first(s.prompt));
+        EXPECT_LT(difference(logits, want[i][0]), tolerance);
+      }
       if (step < s.begin || step >= s.end) continue;
       const std::size_t at = static_cast<std::size_t>(step - s.begin);
       tokens.push_back({s.slot, ids[i][s.prompt + at]});
