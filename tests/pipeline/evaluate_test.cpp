@@ -129,10 +129,11 @@ TEST_F(Evaluate, BatchesAndKillsChangeNoByte) {
   write(folder() / "data/qasper.jsonl", records);
   experiment(
       "  - {task: longbench/qasper, dir: data, max_new_tokens: 12}\n"
-      "  - {task: needle, kind: single, lengths: [256, 512], depths: [0.5], samples: 3, max_new_tokens: 6}\n");
+      "  - {task: needle, kind: single, lengths: [512, 700], depths: [0.5], samples: 3, max_new_tokens: 6}\n");
   const auto evaluated = [&](const std::string& store) { return snapshot(folder() / store / "evaluate"); };
   const auto begun = std::chrono::steady_clock::now();
-  ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "one", "--batch", "1"}, folder()).code, 0);
+  const Finished first = run_vecinfer({"run", "e.yaml", "--store", "one", "--batch", "1"}, folder());
+  ASSERT_EQ(first.code, 0) << first.err;
   const auto took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begun);
   for_each_json_line(folder() / "one" / "results.jsonl", [](std::int64_t, const Json& line) { EXPECT_EQ(line.at("batch"), 1); });
   ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "eight", "--set", "generation.batch=8"}, folder()).code, 0);
