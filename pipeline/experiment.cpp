@@ -170,13 +170,17 @@ std::string default_task_name(const TaskSpec& task) {
 
 Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, const Overrides* overrides) {
   Node root = config::load_yaml(yaml, {project_root() / "experiments", project_root()});
-  if (overrides) apply_overrides(root, *overrides);
+  // --model comes before --set, which may name a key of it; the others after, as they look at what is there.
+  Overrides others = overrides ? *overrides : Overrides{};
+  others.model.clear();
+  if (overrides) apply_overrides(root, Overrides{.model = overrides->model, .methods = {}, .tasks = {}, .data = {}});
   for (const std::string& set : sets) {
     // --set model.dtype=f16 where the YAML names a model: one key of that model's YAML.
     if (set.starts_with("model."))
       if (Node* model = root.find("model"); model && model->kind == Node::Kind::scalar) *model = model_map(*model);
     config::apply_set(root, set);
   }
+  apply_overrides(root, others);
   Plan plan;
   Experiment& experiment = plan.experiment;
   config::read(root, experiment);
