@@ -1,6 +1,7 @@
 #include "eval/device_codec.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
@@ -33,6 +34,20 @@ bool is_simple(const std::vector<Step>& steps) {
 }
 
 }  // namespace
+
+at::Tensor code_and_back(const DeviceSide& side, int layer, const at::Tensor& x, const at::Tensor& books) {
+  const std::int64_t heads = x.size(0), n = x.size(1), d = x.size(2), ds = side.dsub, m = d / ds;
+  at::Tensor code;  // [heads * m, n]
+  {
+    const at::NoGradGuard guard;
+    const at::Tensor y = side.identity ? x : at::bmm(x, side.a[layer]) + side.b[layer].unsqueeze(1);
+    const at::Tensor pieces = y.reshape({heads, n, m, ds}).transpose(1, 2).reshape({heads * m, n, ds});
+    code = (books.square().sum(-1).unsqueeze(1) * 0.5 - at::bmm(pieces, books.transpose(1, 2))).argmin(-1);
+  }
+  const at::Tensor picked = books.gather(1, code.unsqueeze(-1).expand({heads * m, n, ds}));
+  const at::Tensor back = picked.reshape({heads, m, n, ds}).transpose(1, 2).reshape({heads, n, d});
+  return side.identity ? back : at::bmm(back, side.inverse_a[layer]) + side.inverse_b[layer].unsqueeze(1);
+}
 
 DeviceCodec::DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device device)
     : codec_(std::move(codec)), device_(device) {
@@ -155,26 +170,11 @@ at::Tensor DeviceCodec::reconstruct(int layer, bool key, const at::Tensor& rows,
     fail("layer {}: a {} is not finite", layer, key ? "key" : "value");
   const std::int64_t m = d / side.dsub, ksub = std::int64_t{1} << side.code_bits;
   const at::Tensor books =
-      side.centroids[layer].to(at::kFloat).expand({heads, m, ksub, side.dsub});  // [h, m, k, ds]
-  const at::Tensor half = books.square().sum(-1).unsqueeze(2) * 0.5;             // [h, m, 1, k]
-  const at::Tensor flat = books.reshape({heads * m, ksub, side.dsub});
+      side.centroids[layer].to(at::kFloat).expand({heads, m, ksub, side.dsub}).reshape({heads * m, ksub, side.dsub});
   const std::int64_t step = std::max<std::int64_t>(1, kDistances / (heads * m * ksub));
   for (std::int64_t t = from; t < n; t += step) {
-    const std::int64_t count = std::min(step, n - t);
-    at::Tensor y = out.narrow(1, t, count);
-    if (!side.identity)
-      y = at::bmm(y, side.a[layer]) + side.b[layer].unsqueeze(1);
-    const at::Tensor pieces =
-        y.reshape({heads, count, m, side.dsub}).transpose(1, 2).reshape({heads * m, count, side.dsub});
-    const at::Tensor distance =
-        half.reshape({heads * m, 1, ksub}) - at::bmm(pieces, flat.transpose(1, 2));
-    const at::Tensor code = distance.argmin(-1);  // [h m, count]
-    const at::Tensor picked =
-        flat.gather(1, code.unsqueeze(-1).expand({heads * m, count, side.dsub}));
-    at::Tensor back = picked.reshape({heads, m, count, side.dsub}).transpose(1, 2).reshape({heads, count, d});
-    if (!side.identity)
-      back = at::bmm(back, side.inverse_a[layer]) + side.inverse_b[layer].unsqueeze(1);
-    out.narrow(1, t, count).copy_(back);
+    at::Tensor some = out.narrow(1, t, std::min(step, n - t));
+    some.copy_(code_and_back(side, layer, some, books));
   }
   return out;
 }

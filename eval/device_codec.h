@@ -28,6 +28,10 @@ struct DeviceSide {
   bool hadamard = false;
 };
 
+// Rows x [heads, n, head_dim] of a vector-coded side, coded by the nearest centroid and back. books [heads * head_dim /
+// dsub, ksub, dsub]: gradients go to them alone. Holds heads * head_dim / dsub * n * ksub f32 distances.
+at::Tensor code_and_back(const DeviceSide& side, int layer, const at::Tensor& x, const at::Tensor& books);
+
 class DeviceCodec {
  public:
   DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device device);

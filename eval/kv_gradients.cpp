@@ -7,11 +7,10 @@
 
 #include "core/common/error.h"
 #include "core/model/model_config.h"
+#include "eval/logit_loss.h"
 
 namespace vi::eval {
 namespace {
-
-constexpr std::int64_t kLogitRows = 512;
 
 // Exact causal attention; keys and values pass through leaves that are zero and collect their gradients.
 class GradientAttention final : public model::AttentionHook {
@@ -33,16 +32,13 @@ KvGradients kv_gradients(const model::Decoder& decoder, std::span<const std::int
   const at::AutoGradMode mode(true);
   GradientAttention hook;
   const at::Tensor hidden = decoder.forward(ids, 0, hook);
-  const at::Tensor leaf = hidden.detach().set_requires_grad(true);
   const std::int64_t n = std::ssize(ids) - 1;
   at::Tensor wanted = at::empty({n}, at::kLong);
   std::copy(ids.begin() + 1, ids.end(), wanted.data_ptr<std::int64_t>());
   wanted = wanted.to(hidden.device());
-  for (std::int64_t r = 0; r < n; r += kLogitRows) {
-    const std::int64_t rows = std::min(kLogitRows, n - r);
-    at::nll_loss(at::log_softmax(decoder.logits(leaf.narrow(0, r, rows)), -1), wanted.narrow(0, r, rows), {}, at::Reduction::Sum).backward();
-  }
-  hidden.backward(leaf.grad());
+  loss_of_logits(decoder, hidden, n, [&](const at::Tensor& logits, std::int64_t first) {
+    return at::nll_loss(at::log_softmax(logits, -1), wanted.narrow(0, first, logits.size(0)), {}, at::Reduction::Sum);
+  });
   KvGradients out;
   for (std::size_t l = 0; l < hook.key.size(); ++l) {
     out.key.push_back(hook.key[l].grad());

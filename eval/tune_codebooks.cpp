@@ -11,12 +11,12 @@
 #include "core/common/error.h"
 #include "core/common/rng.h"
 #include "eval/device_codec.h"
+#include "eval/logit_loss.h"
 #include "eval/modes.h"
 
 namespace vi::eval {
 namespace {
 
-constexpr std::int64_t kLogitRows = 512;
 constexpr double kBeta1 = 0.9, kBeta2 = 0.95, kEpsilon = 1e-12;
 
 // One side's centroids as start + unit x offset, a tensor for each layer that has books of its own.
@@ -93,20 +93,9 @@ class TuneAttention final : public model::AttentionHook {
  private:
   // rows [heads, n, d] coded and back.
   static at::Tensor through(const DeviceSide& side, const Parameters& parameters, int layer, const at::Tensor& x) {
-    const std::int64_t heads = x.size(0), n = x.size(1), d = x.size(2), ds = side.dsub, m = d / ds, ksub = std::int64_t{1} << side.code_bits;
-    const at::Tensor books = parameters.books(layer).expand({heads, m, ksub, ds}).reshape({heads * m, ksub, ds});
-    at::Tensor code;
-    {
-      const at::NoGradGuard guard;
-      at::Tensor y = x;
-      if (!side.identity) y = at::bmm(y, side.a[layer]) + side.b[layer].unsqueeze(1);
-      const at::Tensor pieces = y.reshape({heads, n, m, ds}).transpose(1, 2).reshape({heads * m, n, ds});
-      code = (books.square().sum(-1).unsqueeze(1) * 0.5 - at::bmm(pieces, books.transpose(1, 2))).argmin(-1);
-    }
-    const at::Tensor picked = books.gather(1, code.unsqueeze(-1).expand({heads * m, n, ds}));
-    at::Tensor back = picked.reshape({heads, m, n, ds}).transpose(1, 2).reshape({heads, n, d});
-    if (!side.identity) back = at::bmm(back, side.inverse_a[layer]) + side.inverse_b[layer].unsqueeze(1);
-    return back + (x - x.detach());
+    const std::int64_t heads = x.size(0), m = x.size(2) / side.dsub, ksub = std::int64_t{1} << side.code_bits;
+    const at::Tensor books = parameters.books(layer).expand({heads, m, ksub, side.dsub}).reshape({heads * m, ksub, side.dsub});
+    return code_and_back(side, layer, x, books) + (x - x.detach());
   }
 
   const DeviceCodec& codec_;
@@ -124,29 +113,22 @@ double divergence(const model::Decoder& decoder, TuneAttention& hook, const std:
   }
   const at::AutoGradMode mode(learn);
   const at::Tensor hidden = decoder.forward(ids, 0, hook);
-  const at::Tensor leaf = hidden.detach().set_requires_grad(learn);
   const std::int64_t n = hidden.size(0);
-  double sum = 0;
-  for (std::int64_t r = 0; r < n; r += kLogitRows) {
-    const std::int64_t rows = std::min(kLogitRows, n - r);
-    const at::Tensor wanted = at::log_softmax(decoder.logits(exact.narrow(0, r, rows)), -1).detach();
-    const at::Tensor got = at::log_softmax(decoder.logits(leaf.narrow(0, r, rows)), -1);
-    const at::Tensor loss = (wanted.exp() * (wanted - got)).sum() / static_cast<double>(n);
-    if (learn) loss.backward();
-    sum += loss.item<double>();
-  }
-  if (learn) hidden.backward(leaf.grad());
-  return sum;
+  return loss_of_logits(decoder, hidden, n, [&](const at::Tensor& logits, std::int64_t first) {
+    const at::Tensor wanted = at::log_softmax(decoder.logits(exact.narrow(0, first, logits.size(0))), -1).detach();
+    return (wanted.exp() * (wanted - at::log_softmax(logits, -1))).sum() / static_cast<double>(n);
+  });
 }
 
 }  // namespace
 
 TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const codec::Codec> codec,
-                          const codec::CodebookSet& books, const std::vector<std::vector<std::int32_t>>& windows,
+                          const std::vector<std::vector<std::int32_t>>& windows,
                           const std::vector<std::vector<std::int32_t>>& held_out, const TuneSettings& settings,
                           Progress& progress) {
   VI_CHECK(decoder.options().dtype == at::kFloat && !windows.empty() && !held_out.empty(), "tuning needs f32 and text");
-  const DeviceCodec tables(std::move(codec), decoder.options().device);
+  const codec::CodebookSet& books = codec->codebooks();
+  const DeviceCodec tables(codec, decoder.options().device);
   if (!tables.key().vector && !tables.value().vector) fail("tuning codebooks: neither side has a plain vector code");
   for (const DeviceSide* side : {&tables.key(), &tables.value()})
     if (side->coded && !side->vector) fail("tuning codebooks: both sides must be exact or plain vector codes in every layer");

@@ -32,7 +32,7 @@ struct TuneResult {
 // empty. Memory grows with window length squared x query heads x layers: 7 GiB at 1024 tokens of a model of
 // 135M parameters; the hidden states of all windows are kept beside. Interrupts are checked in each layer; `progress` advances by one a step.
 TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const codec::Codec> codec,
-                          const codec::CodebookSet& books, const std::vector<std::vector<std::int32_t>>& windows,
+                          const std::vector<std::vector<std::int32_t>>& windows,
                           const std::vector<std::vector<std::int32_t>>& held_out, const TuneSettings& settings,
                           Progress& progress);
 

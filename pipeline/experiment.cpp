@@ -21,8 +21,7 @@ void CalibrationSpec::check(const Mark& mark) const {
 }
 
 void CodebookSpec::check(const Mark& mark) const {
-  if (iterations < 1 || iterations > 1000) config_fail(mark, "codebook: iterations {} is not in 1..1000", iterations);
-  if (max_points < 1) config_fail(mark, "codebook: max_points {} is below 1", max_points);
+  train.check(mark);
   if (tune_steps < 0) config_fail(mark, "codebook: tune_steps {} is negative", tune_steps);
   if (!(tune_rate > 0 && tune_rate <= 1)) config_fail(mark, "codebook: tune_rate {} is not in (0, 1]", tune_rate);
   if (tune_window < 2) config_fail(mark, "codebook: tune_window {} is below 2", tune_window);

@@ -67,19 +67,13 @@ struct CalibrationSpec {
 };
 
 struct CodebookSpec {
-  int iterations = 30;
-  std::int64_t max_points = 65536;
-  std::uint64_t seed = 0;
-  codec::Trainer trainer = codec::Trainer::faiss;
+  codec::TrainSettings train{.seed = 0};
   int tune_steps = 0;
   double tune_rate = 0.01;
   int tune_window = 1024;
   template <class V>
   void visit(V& v) {
-    v("iterations", iterations, "k-means iterations at most");
-    v("max_points", max_points, "training points of one codebook at most");
-    v("seed", seed, "seed of sampling and of the first centroids");
-    v("trainer", trainer, "faiss | batched: all codebooks at once, on a GPU only");
+    train.visit(v);
     v("tune_steps", tune_steps, "steps of tuning the centroids end to end; 0: k-means alone");
     v("tune_rate", tune_rate, "its first step, in units of a codebook's root mean square");
     v("tune_window", tune_window, "tokens of one step");

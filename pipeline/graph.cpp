@@ -144,8 +144,7 @@ class Builder {
       books.label = fmt::format("codebook {}, {}s", method.name, name);
       books.version = kBooksVersion;
       books.fields = Json{{"side", name}, {"code", config::to_json(side->code)},
-                          {"settings", config::to_json(method.codebook)}, {"simd", session_.simd()}};
-      for (const char* key : {"tune_steps", "tune_rate", "tune_window"}) books.fields["settings"].erase(key);
+                          {"settings", config::to_json(method.codebook.train)}, {"simd", session_.simd()}};
       // An untransformed side is read from the samples themselves, so all methods share it.
       if (side->transforms.empty() && side->tap == codec::Tap::post_rope)
         books.inputs = {{"kv_samples", graph_.dump}};
@@ -177,7 +176,7 @@ class Builder {
     node.version = kTuneVersion;
     for (const char* key : {"probes", "tokens", "tap"}) node.fields.erase(key);
     const CodebookSpec& spec = method.codebook;
-    node.fields["tune"] = Json{{"steps", spec.tune_steps}, {"rate", spec.tune_rate}, {"window", spec.tune_window}, {"seed", spec.seed},
+    node.fields["tune"] = Json{{"steps", spec.tune_steps}, {"rate", spec.tune_rate}, {"window", spec.tune_window}, {"seed", spec.train.seed},
                                {"recent", method.codec.window.recent}, {"sinks", method.codec.window.sinks}};
     if (nodes.calibrate >= 0) node.inputs.emplace_back("transform", nodes.calibrate);
     node.inputs.emplace_back("codebook", nodes.kmeans);

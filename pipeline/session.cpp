@@ -187,6 +187,13 @@ const model::Decoder& Session::decoder() {
   return *decoder_;
 }
 
+std::unique_ptr<model::Decoder> Session::plain_decoder() {
+  const bool gpu = device_ == Device::cuda;
+  if (gpu) eval::gpu_backend();  // brings the CUDA half of torch
+  return std::make_unique<model::Decoder>(
+      model().config, *model().weights, model::DecoderOptions{at::kFloat, gpu ? at::kCUDA : at::kCPU, true});
+}
+
 std::int64_t Session::max_length() {
   const std::int64_t model_limit = model().config.max_position;
   return plan_.model.max_length > 0 ? std::min(plan_.model.max_length, model_limit) : model_limit;

@@ -50,6 +50,8 @@ class Session {
   // Loaded on first use.
   const model::Model& model();                  // config, tokenizer, template, weights
   const model::Decoder& decoder();
+  // Another one, f32 and of plain ATen operations: what autograd goes through.
+  std::unique_ptr<model::Decoder> plain_decoder();
   std::int64_t max_length();                    // tokens of a prompt and its answer
 
   std::string current_label;                    // of the node being made, for progress

@@ -83,11 +83,18 @@ std::vector<Sequence> draw_sequences(Session& session) {
   return sequences;
 }
 
-std::vector<std::int64_t> even_sample(std::int64_t total, std::int64_t n) {
-  n = std::min(n, total);
-  std::vector<std::int64_t> out(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) out[static_cast<std::size_t>(i)] = i * total / n;
-  return out;
+TokenSample even_sample(const std::vector<Sequence>& sequences, std::int64_t most) {
+  std::int64_t total = 0;
+  for (const Sequence& sequence : sequences) total += std::ssize(sequence.ids);
+  TokenSample sample{{}, std::min(most, total)};
+  std::int64_t i = 0, first = 0;
+  for (const Sequence& sequence : sequences) {
+    const std::int64_t end = first + std::ssize(sequence.ids);
+    std::vector<std::int64_t>& rows = sample.rows.emplace_back();
+    for (; i < sample.n && i * total / sample.n < end; ++i) rows.push_back(i * total / sample.n - first);
+    first = end;
+  }
+  return sample;
 }
 
 }  // namespace vi::pipeline

@@ -1,5 +1,5 @@
 // Which tokens of the calibration text are looked at: sequences drawn by a reservoir while the text streams
-// by, and an even sample of their tokens. dump and statistics draw the same.
+// by, and an even sample of their tokens. dump, statistics and gradients draw the same.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,12 @@ struct Sequence {
 // Memory is bounded by the drawn token ids, whatever the text's length. ContractError: text too short.
 std::vector<Sequence> draw_sequences(Session& session);
 
-// Indices floor(i * total / n), i < n: an even sample of [0, total).
-std::vector<std::int64_t> even_sample(std::int64_t total, std::int64_t n);
+// An even sample of the sequences' tokens, laid end to end: tokens floor(i * total / n), i < n, or all where there are
+// fewer than `most`.
+struct TokenSample {
+  std::vector<std::vector<std::int64_t>> rows;  // of each sequence, ascending
+  std::int64_t n = 0;                           // of all together
+};
+TokenSample even_sample(const std::vector<Sequence>& sequences, std::int64_t most);
 
 }  // namespace vi::pipeline

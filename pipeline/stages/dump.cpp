@@ -44,13 +44,7 @@ std::vector<std::string> run_dump(StageContext& context) {
   const CalibrationSpec& spec = session.plan().experiment.calibration;
   const model::ModelConfig& config = session.model().config;
   const std::vector<Sequence> sequences = draw_sequences(session);
-  std::int64_t total = 0;
-  for (const Sequence& sequence : sequences)
-    total += static_cast<std::int64_t>(sequence.ids.size());
-  const std::vector<std::int64_t> kept = even_sample(total, spec.tokens);
-  const auto n_tokens = static_cast<std::int64_t>(kept.size());
-  const std::vector<std::int64_t> probed = even_sample(total, spec.probes);
-  const auto n_probe = static_cast<std::int64_t>(probed.size());
+  const TokenSample kept = even_sample(sequences, spec.tokens), probed = even_sample(sequences, spec.probes);
 
   const auto file_path = context.pending.path("kv_samples.h5");
   auto file = artifact::H5File::create(file_path);
@@ -66,25 +60,17 @@ std::vector<std::string> run_dump(StageContext& context) {
   for (int layer = 0; layer < config.n_layers; ++layer) {
     for (const char* side : {"/key", "/value"})
       file.create_dataset(layer_group(layer) + side, artifact::DType::f16,
-                          {config.n_kv_heads, n_tokens, config.head_dim});
+                          {config.n_kv_heads, kept.n, config.head_dim});
     file.create_dataset(layer_group(layer) + "/query", artifact::DType::f16,
-                        {config.n_q_heads, n_probe, config.head_dim});
+                        {config.n_q_heads, probed.n, config.head_dim});
   }
 
   std::vector<std::int32_t> position, doc, probe_position, probe_doc;
-  std::int64_t first = 0, token_at = 0, probe_at = 0;
+  std::int64_t token_at = 0, probe_at = 0;
   context.progress.begin(session.current_label, static_cast<std::int64_t>(sequences.size()));
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     const Sequence& sequence = sequences[s];
-    const auto length = static_cast<std::int64_t>(sequence.ids.size());
-    // This sequence's share of the two samples, as rows inside it.
-    const auto share = [&](const std::vector<std::int64_t>& all) {
-      std::vector<std::int64_t> rows;
-      for (const std::int64_t index : all)
-        if (index >= first && index < first + length) rows.push_back(index - first);
-      return rows;
-    };
-    const std::vector<std::int64_t> rows = share(kept), probes = share(probed);
+    const std::vector<std::int64_t>&rows = kept.rows[s], &probes = probed.rows[s];
     for (const std::int64_t row : rows) {
       position.push_back(static_cast<std::int32_t>(row));
       doc.push_back(sequence.doc);
@@ -132,16 +118,15 @@ std::vector<std::string> run_dump(StageContext& context) {
       put("/value", config.n_kv_heads, token_at, n);
       put("/query", config.n_q_heads, probe_at, p);
     }
-    first += length;
     token_at += n;
     probe_at += p;
     context.progress.advance(1);
   }
   context.progress.end();
-  file.write("/position", artifact::DType::i32, {n_tokens}, position);
-  file.write("/doc", artifact::DType::i32, {n_tokens}, doc);
-  file.write("/probe_position", artifact::DType::i32, {n_probe}, probe_position);
-  file.write("/probe_doc", artifact::DType::i32, {n_probe}, probe_doc);
+  file.write("/position", artifact::DType::i32, {kept.n}, position);
+  file.write("/doc", artifact::DType::i32, {kept.n}, doc);
+  file.write("/probe_position", artifact::DType::i32, {probed.n}, probe_position);
+  file.write("/probe_doc", artifact::DType::i32, {probed.n}, probe_doc);
   file.close();
   return {"kv_samples.h5"};
 }

@@ -1,31 +1,13 @@
 // evaluate: one method on one task. predictions.jsonl, scores.jsonl and metrics.json.
 #include "pipeline/stages/evaluate.h"
 
-#include "core/codec/codec_io.h"
-#include "core/model/load.h"
-#include "pipeline/session.h"
+#include "pipeline/stages/codec_input.h"
 #include "pipeline/stages/stages.h"
 
 namespace vi::pipeline {
 namespace {
 
-constexpr std::int64_t kBitsAt =
-    32768;                         // tokens at which bits_total is counted (architecture: bits_at)
-
-std::shared_ptr<const codec::Codec> load_codec(StageContext& context, codec::CodecSpec spec) {
-  const model::ModelConfig& config = context.session.model().config;
-  codec::TransformSet transforms;
-  codec::CodebookSet books;
-  transforms.n_layers = config.n_layers;
-  transforms.n_kv_heads = config.n_kv_heads;
-  transforms.head_dim = config.head_dim;
-  if (const auto* artifact = context.find_input("transform"))
-    transforms = codec::read_transforms(artifact->open_h5("transform.h5"));
-  if (const auto* artifact = context.find_input("codebook"))
-    books = codec::read_codebooks(artifact->open_h5("codebook.h5"));
-  return std::make_shared<codec::Codec>(std::move(spec), config.n_layers, config.n_kv_heads,
-                                        config.head_dim, std::move(transforms), std::move(books));
-}
+constexpr std::int64_t kBitsAt = 32768;  // tokens at which bits_total is counted (architecture: bits_at)
 
 Json bits_json(const codec::Codec& codec) {
   const codec::BitCount bits = codec.fullest_bits(kBitsAt);
@@ -57,7 +39,7 @@ std::vector<std::string> run_evaluate(StageContext& context, const Method& metho
   codec::CodecSpec spec = method.codec;
   if (task.recent) spec.window.recent = *task.recent;
   if (task.sinks) spec.window.sinks = *task.sinks;
-  const auto codec = load_codec(context, spec);
+  const auto codec = input_codec(context, spec);
   Json metrics;
   metrics["task"] = task.task;
   metrics["task_version"] = context.fields.at("task_version");

@@ -3,7 +3,6 @@
 #include "core/artifact/contracts.h"
 #include "core/common/interrupt.h"
 #include "core/model/load.h"
-#include "eval/gpu_backend.h"
 #include "eval/kv_gradients.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/draw.h"
@@ -16,20 +15,11 @@ namespace vi::pipeline {
 
 std::vector<std::string> run_gradients(StageContext& context) {
   Session& session = context.session;
-  const CalibrationSpec& spec = session.plan().experiment.calibration;
   const model::ModelConfig& c = session.model().config;
   const std::vector<Sequence> sequences = draw_sequences(session);
-  std::int64_t total = 0;
-  for (const Sequence& sequence : sequences) total += std::ssize(sequence.ids);
-  const std::vector<std::int64_t> kept = even_sample(total, spec.tokens);
-  const auto n_tokens = std::ssize(kept);
+  const TokenSample kept = even_sample(sequences, session.plan().experiment.calibration.tokens);
 
-  const bool gpu = session.device() == Device::cuda;
-  if (gpu) eval::gpu_backend();  // brings the CUDA half of torch
-  model::DecoderOptions options;
-  options.device = gpu ? at::kCUDA : at::kCPU;
-  options.plain = true;
-  const model::Decoder decoder(c, *session.model().weights, options);
+  const std::unique_ptr<model::Decoder> decoder = session.plain_decoder();
 
   auto file = artifact::H5File::create(context.pending.path("kv_gradients.h5"));
   artifact::stamp(file, artifact::FileKind::kv_gradients);
@@ -38,21 +28,18 @@ std::vector<std::string> run_gradients(StageContext& context) {
     file.set_attr("/", name, value);
   for (int layer = 0; layer < c.n_layers; ++layer)
     for (const char* side : {"/key", "/value"})
-      file.create_dataset(layer_group(layer) + side, artifact::DType::f32, {c.n_kv_heads, n_tokens, c.head_dim});
+      file.create_dataset(layer_group(layer) + side, artifact::DType::f32, {c.n_kv_heads, kept.n, c.head_dim});
   std::vector<std::int32_t> position;
-  std::int64_t first = 0, token_at = 0;
+  std::int64_t token_at = 0;
   context.progress.begin(session.current_label, std::ssize(sequences));
-  for (const Sequence& sequence : sequences) {
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
     check_interrupt();
-    const std::int64_t length = std::ssize(sequence.ids);
-    std::vector<std::int64_t> rows;
-    for (const std::int64_t index : kept)
-      if (index >= first && index < first + length) rows.push_back(index - first);
+    const std::vector<std::int64_t>& rows = kept.rows[s];
     const std::int64_t n = std::ssize(rows);
     for (const std::int64_t row : rows) position.push_back(static_cast<std::int32_t>(row));
     if (n > 0) {
-      const eval::KvGradients gradients = eval::kv_gradients(decoder, sequence.ids);
-      const at::Tensor pick = at::tensor(rows, at::kLong).to(options.device);
+      const eval::KvGradients gradients = eval::kv_gradients(*decoder, sequences[s].ids);
+      const at::Tensor pick = at::tensor(rows, at::kLong).to(decoder->options().device);
       for (int layer = 0; layer < c.n_layers; ++layer)
         for (const bool key : {true, false}) {
           const at::Tensor& g = (key ? gradients.key : gradients.value)[static_cast<std::size_t>(layer)];
@@ -61,12 +48,11 @@ std::vector<std::string> run_gradients(StageContext& context) {
                                  {flat.const_data_ptr<float>(), static_cast<std::size_t>(flat.numel())});
         }
     }
-    first += length;
     token_at += n;
     context.progress.advance(1);
   }
   context.progress.end();
-  file.write("/position", artifact::DType::i32, {n_tokens}, position);
+  file.write("/position", artifact::DType::i32, {kept.n}, position);
   file.close();
   return {"kv_gradients.h5"};
 }

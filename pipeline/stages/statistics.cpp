@@ -28,14 +28,10 @@ std::vector<float> host(const at::Tensor& x) {
 
 std::vector<std::string> run_statistics(StageContext& context) {
   Session& session = context.session;
-  const CalibrationSpec& spec = session.plan().experiment.calibration;
   const model::ModelConfig& c = session.model().config;
   const auto sinks = context.fields.at("sinks").get<std::int64_t>(), recent = context.fields.at("recent").get<std::int64_t>();
   const std::vector<Sequence> sequences = draw_sequences(session);
-  std::int64_t total = 0;
-  for (const Sequence& sequence : sequences) total += std::ssize(sequence.ids);
-  const std::vector<std::int64_t> kept = even_sample(total, spec.tokens);
-  const auto n_tokens = std::ssize(kept);
+  const TokenSample kept = even_sample(sequences, session.plan().experiment.calibration.tokens);
 
   auto file = artifact::H5File::create(context.pending.path("kv_statistics.h5"));
   artifact::stamp(file, artifact::FileKind::kv_statistics);
@@ -52,31 +48,27 @@ std::vector<std::string> run_statistics(StageContext& context) {
     query.push_back(at::zeros({c.n_kv_heads, c.head_dim, c.head_dim}, metric[0].options().dtype(at::kDouble)));
     sensitive.push_back(at::zeros_like(query[0]));
     for (const char* name : {"/attention", "/sensitivity"})
-      file.create_dataset(layer_group(layer) + name, artifact::DType::f32, {c.n_kv_heads, n_tokens});
+      file.create_dataset(layer_group(layer) + name, artifact::DType::f32, {c.n_kv_heads, kept.n});
   }
   double queries = 0;
-  std::int64_t first = 0, token_at = 0;
+  std::int64_t token_at = 0;
   context.progress.begin(session.current_label, std::ssize(sequences));
-  for (const Sequence& sequence : sequences) {
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
     check_interrupt();
-    const std::int64_t length = std::ssize(sequence.ids);
-    std::vector<std::int64_t> rows;
-    for (const std::int64_t index : kept)
-      if (index >= first && index < first + length) rows.push_back(index - first);
+    const std::vector<std::int64_t>& rows = kept.rows[s];
     const std::int64_t n = std::ssize(rows);
     const at::Tensor pick = at::tensor(rows, at::kLong).to(device);
     eval::DumpAttention hook([&](int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
       const auto l = static_cast<std::size_t>(layer);
-      const eval::AttentionStatistics s = eval::attention_statistics(q, k, v, metric[l], sinks, recent, kStride);
-      if (layer == 0) queries += static_cast<double>(s.queries);
-      query[l].add_(s.query_moment);
-      sensitive[l].add_(s.sensitive_moment);
+      const eval::AttentionStatistics seen = eval::attention_statistics(q, k, v, metric[l], sinks, recent, kStride);
+      if (layer == 0) queries += static_cast<double>(seen.queries);
+      query[l].add_(seen.query_moment);
+      sensitive[l].add_(seen.sensitive_moment);
       if (n == 0) return;
-      file.write_slab<float>(layer_group(layer) + "/attention", {{0, token_at}, {c.n_kv_heads, n}}, host(s.attention.index_select(1, pick)));
-      file.write_slab<float>(layer_group(layer) + "/sensitivity", {{0, token_at}, {c.n_kv_heads, n}}, host(s.sensitivity.index_select(1, pick)));
+      file.write_slab<float>(layer_group(layer) + "/attention", {{0, token_at}, {c.n_kv_heads, n}}, host(seen.attention.index_select(1, pick)));
+      file.write_slab<float>(layer_group(layer) + "/sensitivity", {{0, token_at}, {c.n_kv_heads, n}}, host(seen.sensitivity.index_select(1, pick)));
     });
-    session.decoder().forward(sequence.ids, 0, hook);
-    first += length;
+    session.decoder().forward(sequences[s].ids, 0, hook);
     token_at += n;
     context.progress.advance(1);
   }

@@ -4,10 +4,9 @@
 
 #include "core/codec/codec_io.h"
 #include "core/common/file.h"
-#include "core/model/load.h"
-#include "eval/gpu_backend.h"
 #include "eval/tune_codebooks.h"
 #include "pipeline/session.h"
+#include "pipeline/stages/codec_input.h"
 #include "pipeline/stages/draw.h"
 #include "pipeline/stages/stages.h"
 
@@ -20,15 +19,9 @@ constexpr std::size_t kHeldOut = 8;  // every eighth sequence is measured on, ne
 
 std::vector<std::string> run_tune(StageContext& context, const Method& method) {
   Session& session = context.session;
-  const model::ModelConfig& c = session.model().config;
-  codec::TransformSet transforms;
-  transforms.n_layers = c.n_layers;
-  transforms.n_kv_heads = c.n_kv_heads;
-  transforms.head_dim = c.head_dim;
-  if (const auto* input = context.find_input("transform")) transforms = codec::read_transforms(input->open_h5("transform.h5"));
   const artifact::H5File from = context.input("codebook").open_h5("codebook.h5");
-  const codec::CodebookSet books = codec::read_codebooks(from);
-  const auto codec = std::make_shared<codec::Codec>(method.codec, c.n_layers, c.n_kv_heads, c.head_dim, std::move(transforms), books);
+  const auto codec = input_codec(context, method.codec);
+  const codec::CodebookSet& books = codec->codebooks();
 
   const auto window = static_cast<std::size_t>(method.codebook.tune_window);
   std::vector<std::vector<std::int32_t>> windows, held_out;
@@ -47,20 +40,15 @@ std::vector<std::string> run_tune(StageContext& context, const Method& method) {
   }
   if (held_out.empty()) fail<ConfigError>("method '{}': tune_steps needs at least two windows of {} tokens of calibration text", method.name, window);
 
-  const bool gpu = session.device() == Device::cuda;
-  if (gpu) eval::gpu_backend();  // brings the CUDA half of torch
-  model::DecoderOptions options;
-  options.device = gpu ? at::kCUDA : at::kCPU;
-  options.plain = true;
-  const model::Decoder decoder(c, *session.model().weights, options);
+  const std::unique_ptr<model::Decoder> decoder = session.plain_decoder();
   eval::TuneSettings settings;
   settings.steps = method.codebook.tune_steps;
   settings.rate = method.codebook.tune_rate;
   settings.recent = method.codec.window.recent;
   settings.sinks = method.codec.window.sinks;
-  settings.seed = method.codebook.seed;
+  settings.seed = method.codebook.train.seed;
   context.progress.begin(session.current_label, settings.steps);
-  const eval::TuneResult result = eval::tune_codebooks(decoder, codec, books, windows, held_out, settings, context.progress);
+  const eval::TuneResult result = eval::tune_codebooks(*decoder, codec, windows, held_out, settings, context.progress);
   context.progress.end();
 
   codec::CodebookFacts key, value;

@@ -29,20 +29,6 @@ std::vector<std::vector<std::int32_t>> texts(int n, int length, std::uint64_t se
   return all;
 }
 
-codec::CodebookSet books_of(const codec::Codec& codec) {
-  codec::CodebookSet set;
-  for (const bool key : {true, false}) {
-    codec::CodebookSide& side = key ? set.key : set.value;
-    side = {codec.n_layers(), codec.n_kv_heads(), 1, 16, 4, {}};
-    for (int l = 0; l < codec.n_layers(); ++l)
-      for (int h = 0; h < codec.n_kv_heads(); ++h) {
-        const float* at = (key ? codec.key(l, h) : codec.value(l, h))->vector_view()->centroids;
-        side.centroids.insert(side.centroids.end(), at, at + 64);
-      }
-  }
-  return set;
-}
-
 class TuneCodebooks : public ::testing::Test {
  protected:
   TuneCodebooks()
@@ -56,7 +42,7 @@ class TuneCodebooks : public ::testing::Test {
     settings.recent = 4;
     settings.sinks = 2;
     settings.seed = seed;
-    return tune_codebooks(decoder_, codec_, books_of(*codec_), texts(6, 48, 3), texts(3, 48, 4), settings, progress_);
+    return tune_codebooks(decoder_, codec_, texts(6, 48, 3), texts(3, 48, 4), settings, progress_);
   }
   model::ModelConfig config_;
   model::Decoder decoder_;
@@ -70,7 +56,7 @@ TEST_F(TuneCodebooks, LowersTheDivergenceOnOtherText) {
   EXPECT_GT(got.before, 0);
   EXPECT_LT(got.after, 0.95 * got.before);
   EXPECT_EQ(progress_.steps, 60);
-  const codec::CodebookSet start = books_of(*codec_);
+  const codec::CodebookSet start = codec_->codebooks();
   EXPECT_NE(got.books.key.centroids, start.key.centroids);
   EXPECT_NE(got.books.value.centroids, start.value.centroids);
   for (const float c : got.books.key.centroids) EXPECT_EQ(c, half_to_float(float_to_half(c)));
@@ -87,12 +73,12 @@ TEST_F(TuneCodebooks, RepeatsAndLeavesBooksThatItDidNotImprove) {
   const TuneResult none = tune(0);
   EXPECT_FALSE(none.kept);
   EXPECT_EQ(none.before, none.after);
-  EXPECT_EQ(none.books.key.centroids, books_of(*codec_).key.centroids);
+  EXPECT_EQ(none.books.key.centroids, codec_->codebooks().key.centroids);
 }
 
 TEST_F(TuneCodebooks, RefusesCodesThatAreNotPlainVectors) {
   codec_ = vi::testing::integer_codec(config_.n_layers, config_.n_kv_heads, config_.head_dim, {});
-  EXPECT_THROW(tune_codebooks(decoder_, codec_, {}, texts(1, 8, 1), texts(1, 8, 2), {}, progress_), Error);
+  EXPECT_THROW(tune_codebooks(decoder_, codec_, texts(1, 8, 1), texts(1, 8, 2), {}, progress_), Error);
 }
 
 }  // namespace

@@ -1,0 +1,15 @@
+// The codec that a node's inputs `transform` and `codebook` hold.
+#pragma once
+
+#include <memory>
+
+#include "core/codec/codec.h"
+
+namespace vi::pipeline {
+
+struct StageContext;
+
+// An input that the node does not have: no transforms, no codebooks. ContractError if they do not fit the spec.
+std::shared_ptr<const codec::Codec> input_codec(StageContext& context, codec::CodecSpec spec);
+
+}  // namespace vi::pipeline
