@@ -17,20 +17,6 @@ std::string valid(const std::string& bytes) {
   return text::is_valid_utf8(bytes) ? bytes : text::to_utf8(text::to_utf32(bytes));
 }
 
-template <class T>
-void get(const Json& json, std::string_view place, const char* field, T& out) {
-  const auto value = json.find(field);
-  if (value == json.end()) fail<ContractError>("{}:{}: the field is missing", place, field);
-  try {
-    if constexpr (std::is_integral_v<T>) {
-      if (!value->is_number_integer()) throw std::exception();
-    }
-    out = value->template get<T>();
-  } catch (const std::exception&) {
-    fail<ContractError>("{}:{}: has the wrong type ({})", place, field, value->type_name());
-  }
-}
-
 ScoreSummary summarise_values(const std::vector<double>& values) {
   ScoreSummary summary;
   summary.n = static_cast<std::int64_t>(values.size());
@@ -87,24 +73,24 @@ Json to_json(const Prediction& p) {
 Prediction prediction_from_json(const Json& json, std::string_view place) {
   if (!json.is_object()) fail<ContractError>("{}: expected a JSON object", place);
   Prediction p;
-  get(json, place, "task", p.task);
-  get(json, place, "task_version", p.task_version);
-  get(json, place, "doc", p.doc);
-  get(json, place, "sample", p.sample);
-  get(json, place, "_id", p.id);
-  get(json, place, "prompt_sha256", p.prompt_sha256);
-  get(json, place, "prompt_tokens_full", p.prompt_tokens_full);
-  get(json, place, "prompt_tokens", p.prompt_tokens);
-  get(json, place, "chat_template", p.chat_template);
-  get(json, place, "stop_reason", p.stop_reason);
-  get(json, place, "seed", p.seed);
-  get(json, place, "new_tokens", p.new_tokens);
-  get(json, place, "tokens", p.tokens);
-  get(json, place, "prediction", p.prediction);
-  get(json, place, "answers", p.answers);
-  get(json, place, "all_classes", p.all_classes);
-  get(json, place, "length", p.length);
-  get(json, place, "score", p.score);
+  read_field(json, place, "task", p.task);
+  read_field(json, place, "task_version", p.task_version);
+  read_field(json, place, "doc", p.doc);
+  read_field(json, place, "sample", p.sample);
+  read_field(json, place, "_id", p.id);
+  read_field(json, place, "prompt_sha256", p.prompt_sha256);
+  read_field(json, place, "prompt_tokens_full", p.prompt_tokens_full);
+  read_field(json, place, "prompt_tokens", p.prompt_tokens);
+  read_field(json, place, "chat_template", p.chat_template);
+  read_field(json, place, "stop_reason", p.stop_reason);
+  read_field(json, place, "seed", p.seed);
+  read_field(json, place, "new_tokens", p.new_tokens);
+  read_field(json, place, "tokens", p.tokens);
+  read_field(json, place, "prediction", p.prediction);
+  read_field(json, place, "answers", p.answers);
+  read_field(json, place, "all_classes", p.all_classes);
+  read_field(json, place, "length", p.length);
+  read_field(json, place, "score", p.score);
   if (p.doc < 0 || p.sample < 0) fail<ContractError>("{}:doc: expected numbers from 0", place);
   return p;
 }

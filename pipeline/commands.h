@@ -25,6 +25,12 @@ struct RunArguments {
 std::filesystem::path store_folder(const RunArguments& arguments);
 std::filesystem::path results_folder(const RunArguments& arguments);
 
+// The YAML with everything the arguments change. ConfigError.
+struct Plan;
+Plan plan_of(const RunArguments& arguments);
+enum class Device;
+Device device_of(const RunArguments& arguments);
+
 int run_command(const RunArguments& arguments);
 int status_command(const RunArguments& arguments);
 int report_command(const std::vector<std::string>& yamls, const RunArguments& arguments);

@@ -10,13 +10,11 @@
 #include "core/transform/distribution.h"
 #include "pipeline/commands.h"
 #include "pipeline/graph.h"
-#include "pipeline/paths.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/samples.h"
 #include "pipeline/tasks.h"
 
 namespace vi::pipeline {
-namespace fs = std::filesystem;
 namespace {
 
 constexpr std::size_t kRows = 8192;  // of a head, evenly drawn: enough for four digits
@@ -35,12 +33,10 @@ struct View {
 
 int distribution_command(const RunArguments& arguments, const std::string& json_file) {
   TerminalProgress progress;
-  const Overrides overrides{.model = arguments.model, .methods = arguments.methods, .tasks = {}, .data = {}};
-  Session session(load_plan(arguments.yaml, arguments.sets, &overrides),
-                  arguments.device == "cuda" ? Device::cuda : Device::cpu, progress);
+  Session session(plan_of(arguments), device_of(arguments), progress);
   const Graph graph = build_graph(session);
   if (graph.dump < 0) fail<ConfigError>("{}: no method of this experiment needs calibration samples", arguments.yaml);
-  artifact::Store store(arguments.store.empty() ? project_root() / "results" / "store" : fs::path(arguments.store));
+  artifact::Store store(store_folder(arguments));
   Runner runner(session, graph, store, {});
   const SampleFile samples(runner.make(graph.dump).open_h5("kv_samples.h5"));
 

@@ -17,22 +17,6 @@ namespace vi::pipeline {
 namespace fs = std::filesystem;
 namespace {
 
-Device device_of(const std::string& name) {
-  return name == "cuda" ? Device::cuda : Device::cpu;
-}
-
-Plan plan_of(const RunArguments& arguments) {
-  const Overrides overrides{arguments.model, arguments.methods, arguments.tasks, arguments.data};
-  Plan plan = load_plan(arguments.yaml, arguments.sets, &overrides);
-  if (arguments.batch > 0) plan.experiment.generation.batch = arguments.batch;
-  if (arguments.limit > 0)
-    for (TaskSpec& task : plan.experiment.evaluate) {
-      int& most = task.task == "perplexity" ? task.count : task.task == "needle" ? task.samples : task.limit;
-      most = most > 0 ? std::min(most, arguments.limit) : arguments.limit;
-    }
-  return plan;
-}
-
 void check_stage_name(const std::string& name, const char* option) {
   if (name.empty()) return;
   std::vector<std::string> names;
@@ -74,12 +58,25 @@ void print_report(const artifact::Artifact& report, const std::string& experimen
 
 }  // namespace
 
+Device device_of(const RunArguments& arguments) { return arguments.device == "cuda" ? Device::cuda : Device::cpu; }
+
+Plan plan_of(const RunArguments& arguments) {
+  const Overrides overrides{arguments.model, arguments.methods, arguments.tasks, arguments.data};
+  Plan plan = load_plan(arguments.yaml, arguments.sets, &overrides);
+  if (arguments.batch > 0) plan.experiment.generation.batch = arguments.batch;
+  if (arguments.limit > 0)
+    for (TaskSpec& task : plan.experiment.evaluate) {
+      int& most = task.task == "perplexity" ? task.count : task.task == "needle" ? task.samples : task.limit;
+      most = most > 0 ? std::min(most, arguments.limit) : arguments.limit;
+    }
+  return plan;
+}
+
 int run_command(const RunArguments& arguments) {
   check_stage_name(arguments.stage, "stage");
   check_stage_name(arguments.force, "--force");
   TerminalProgress progress;
-  const Device device = device_of(arguments.device);
-  Session session(plan_of(arguments), device, progress);
+  Session session(plan_of(arguments), device_of(arguments), progress);
   const Graph graph = build_graph(session);
   artifact::Store store(store_folder(arguments));
   Runner runner(session, graph, store, {arguments.force, {}});
@@ -108,7 +105,7 @@ int run_command(const RunArguments& arguments) {
 
 int status_command(const RunArguments& arguments) {
   TerminalProgress progress;
-  Session session(plan_of(arguments), device_of(arguments.device), progress);
+  Session session(plan_of(arguments), device_of(arguments), progress);
   const Graph graph = build_graph(session);
   artifact::Store store(store_folder(arguments));
   Runner runner(session, graph, store, {});
@@ -133,7 +130,7 @@ int report_command(const std::vector<std::string>& yamls, const RunArguments& ar
     RunArguments one = arguments;
     one.yaml = yaml;
     TerminalProgress progress;
-    Session session(plan_of(one), device_of(one.device), progress);
+    Session session(plan_of(one), device_of(one), progress);
     const Graph graph = build_graph(session);
     artifact::Store store(store_folder(one));
     Runner runner(session, graph, store, {});

@@ -37,7 +37,7 @@ std::size_t method_index(const Plan& plan, const Graph& graph, const std::string
 
 int export_command(const RunArguments& arguments, const std::string& name, const std::string& path) {
   TerminalProgress progress;
-  Session session(load_plan(arguments.yaml, arguments.sets), Device::cpu, progress);
+  Session session(plan_of(arguments), Device::cpu, progress);
   const Graph graph = build_graph(session);
   artifact::Store store(store_folder(arguments));
   Runner runner(session, graph, store, {});
@@ -68,7 +68,7 @@ int export_command(const RunArguments& arguments, const std::string& name, const
 
 int import_command(const RunArguments& arguments, const std::string& path) {
   TerminalProgress progress;
-  Session session(load_plan(arguments.yaml, arguments.sets), Device::cpu, progress);
+  Session session(plan_of(arguments), Device::cpu, progress);
   const Graph graph = build_graph(session);
   artifact::Store store(store_folder(arguments));
   Runner runner(session, graph, store, {});

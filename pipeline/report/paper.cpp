@@ -11,17 +11,6 @@ namespace {
 
 constexpr double kPrinted = 0.05 + 1e-9, kTolerance = 1.0, kStandardErrors = 2.0;
 
-template <class T>
-void get(const Json& line, const std::string& place, const char* field, T& out) {
-  const auto value = line.find(field);
-  if (value == line.end()) fail<ContractError>("{}:{}: the field is missing", place, field);
-  try {
-    out = value->get<T>();
-  } catch (const Json::exception&) {
-    fail<ContractError>("{}:{}: has the wrong type ({})", place, field, value->type_name());
-  }
-}
-
 // The line of a result that answers a cell: the last one, should there be several.
 const Json* find_result(const std::vector<Json>& results, const PaperCell& cell, const std::string& model) {
   const Json* found = nullptr;
@@ -60,12 +49,12 @@ std::vector<PaperCell> read_paper(const fs::path& folder) {
       if (line.contains("paper")) return;  // the first line says what the file is
       const std::string place = fmt::format("{}:{}", file.string(), number);
       PaperCell cell;
-      get(line, place, "table", cell.table);
-      get(line, place, "model", cell.model);
-      get(line, place, "method", cell.method);
-      get(line, place, "label", cell.label);
-      get(line, place, "task", cell.task);
-      get(line, place, "score", cell.score);
+      read_field(line, place, "table", cell.table);
+      read_field(line, place, "model", cell.model);
+      read_field(line, place, "method", cell.method);
+      read_field(line, place, "label", cell.label);
+      read_field(line, place, "task", cell.task);
+      read_field(line, place, "score", cell.score);
       cells.push_back(std::move(cell));
     });
   return cells;
