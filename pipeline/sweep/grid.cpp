@@ -174,6 +174,7 @@ std::string point_id(const RunArguments& arguments, const Plan& plan) {
            {"profile", config::to_json(e.profile)},
            {"report", config::to_json(e.report)},
            {"model", config::to_json(plan.model)},
+           {"batch", arguments.batch > 0 ? arguments.batch : e.generation.batch},
            {"device", arguments.device},
            {"limit", arguments.limit}};
   Json methods = Json::array();
