@@ -77,6 +77,7 @@ struct Bench {
     const Problem problem = c.problem(device);
     const KernelConfig config = options.kernel == "lookup"    ? select_lookup(problem)
                                 : options.kernel == "gather"  ? select_gather(problem)
+                                : options.kernel == "sliced"  ? select_sliced(problem)
                                 : options.kernel == "generic" ? select_generic(problem)
                                                               : select_kernel(problem);
     const DecodeCase::Result r = c.run(config);

@@ -8,6 +8,9 @@ namespace vi::cuda {
 void lookup::launch(const LookupRow&, const DecodeParams&, const KernelConfig&) {
   throw_call("decode_attention: this build has no look-up kernel (VI_CUDA_ARCHITECTURES)");
 }
+void sliced::launch(const DecodeParams&, const SlicedPlan&, float*) {
+  throw_call("decode_attention: this build has no sliced kernel (VI_CUDA_ARCHITECTURES)");
+}
 void gather::launch(const GatherRow&, const DecodeParams&, const KernelConfig&) {
   throw_call("decode_attention: this build has no gather kernel (VI_CUDA_ARCHITECTURES)");
 }

@@ -27,4 +27,11 @@ void launch(const GatherRow& row, const DecodeParams& params, const KernelConfig
 
 }  // namespace gather
 
+namespace sliced {
+
+// Scores and values, not the last step: partial [batch, n_q_heads, plan.splits, head_dim + 1], o and lse.
+void launch(const DecodeParams& params, const SlicedPlan& plan, float* partial);
+
+}  // namespace sliced
+
 }  // namespace vi::cuda

@@ -11,7 +11,8 @@ namespace {
 void check_side(const CodedSide& side, const char* name, KernelKind kind, int head_dim,
                 bool paged) {
   const std::string what = std::string("decode_attention: ") + name;
-  const bool lookup = kind == KernelKind::lookup, fast = lookup || kind == KernelKind::gather;
+  const bool lookup = kind == KernelKind::lookup,
+             fast = lookup || kind == KernelKind::gather || kind == KernelKind::sliced;
   if (!side.codes || !(lookup ? side.by_code : side.centroids))
     throw_call(what + " codes or codebook missing");
   if (lookup && name[0] == 'k' && !side.mean)
@@ -89,6 +90,13 @@ void decode_attention(const DecodeParams& p, const KernelConfig& config) {
         args);
     VI_CUDA(cudaGetLastError());
     generic::combine<<<p.batch * p.n_q_heads, p.head_dim, 0, p.stream>>>(args);
+    VI_CUDA(cudaGetLastError());
+    return;
+  }
+  if (config.kind == KernelKind::sliced) {
+    auto* partial = reinterpret_cast<float*>(static_cast<unsigned char*>(p.workspace) + config.sliced.score_bytes);
+    sliced::launch(p, config.sliced, partial);
+    generic::combine<<<p.batch * p.n_q_heads, p.head_dim, 0, p.stream>>>(generic::Args{p, config.sliced.splits, partial});
     VI_CUDA(cudaGetLastError());
     return;
   }

@@ -99,6 +99,9 @@ int find_gather(const Problem& p, bool any = false) {
   return found;
 }
 
+// 227 KiB of shared memory a CTA.
+bool has_room(const Problem& p) { return p.sm >= 90 && p.sm < 120; }
+
 std::string shape_name(const CodeShape& s) { return fmt::format("d{}b{}", s.dsub, s.code_bits); }
 
 std::string problem_name(const Problem& p) {
@@ -136,6 +139,8 @@ const char* kernel_name(KernelKind kind) {
       return "lookup";
     case KernelKind::gather:
       return "gather";
+    case KernelKind::sliced:
+      return "sliced";
     case KernelKind::generic:
       return "generic";
     default:
@@ -154,7 +159,8 @@ std::string supported_list() {
                         r.head_dim, shape_name(r.key), shape_name(r.value),
                         r.key.shared ? "shared" : "per sub-space", r.from, r.to);
   return list +
-         "; generic (slower, books read from L2; sm_80 and later): any dsub, 1..16 bits, either "
+         "; sliced (sm_90, sm_100; three launches): 8, 10 and 12 bits of d2, d4 and d8, either scope, head_dim up to 256, "
+         "sub-spaces a multiple of four, GQA 1..16; generic (slower, books read from L2; sm_80 and later): any dsub, 1..16 bits, either "
          "scope, head_dim up to 256, GQA 1..16";
 }
 
@@ -190,7 +196,7 @@ KernelConfig persistent(const Problem& p, int gather, int lookup) {
   if (gather < 0 && lookup < 0)
     fail("decode_attention: no fast kernel for {}; supported: {}", problem_name(p),
          supported_list());
-  if (p.sm < 90 || p.sm >= 120)
+  if (!has_room(p))
     fail(
         "decode_attention: the fast kernels need 227 KiB of shared memory (sm_90, sm_100), not "
         "sm_{}; supported: {}",
@@ -214,6 +220,19 @@ KernelConfig select_gather(const Problem& p) {
   return persistent(p, find_gather(p, true), -1);
 }
 
+KernelConfig select_sliced(const Problem& p) {
+  check(p);
+  if (!sliced_serves(p) || !has_room(p))
+    fail("decode_attention: the sliced kernel does not serve {} on sm_{}; supported: {}", problem_name(p), p.sm, supported_list());
+  VI_CHECK(p.n_sms >= 1, "decode_attention: {} multiprocessors", p.n_sms);
+  KernelConfig config;
+  config.kind = KernelKind::sliced;
+  config.sliced = plan_sliced(p);
+  config.workspace_bytes = config.sliced.score_bytes + sizeof(float) * static_cast<std::size_t>(p.batch) * p.n_q_heads *
+                                                           config.sliced.splits * (p.head_dim + 1);
+  return config;
+}
+
 KernelConfig select_fast(const Problem& p) {
   check(p);
   int gather = find_gather(p);
@@ -225,8 +244,9 @@ KernelConfig select_fast(const Problem& p) {
 
 KernelConfig select_kernel(const Problem& p) {
   check(p);
-  const bool fits = p.sm >= 90 && p.sm < 120;
-  return fits && (find_gather(p) >= 0 || find_lookup(p) >= 0) ? select_fast(p) : select_generic(p);
+  if (!has_room(p)) return select_generic(p);
+  if (find_gather(p) >= 0 || find_lookup(p) >= 0) return select_fast(p);
+  return sliced_serves(p) ? select_sliced(p) : select_generic(p);
 }
 
 }  // namespace vi::cuda

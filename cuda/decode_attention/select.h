@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/decode_attention/params.h"
+#include "cuda/decode_attention/sliced_plan.h"
 
 namespace vi::cuda {
 
@@ -26,7 +27,7 @@ struct Problem {
   int sm = 0, n_sms = 0;
 };
 
-enum class KernelKind { naive, lookup, gather, generic };
+enum class KernelKind { naive, lookup, gather, sliced, generic };
 
 struct KernelConfig {
   KernelKind kind = KernelKind::naive;
@@ -34,6 +35,7 @@ struct KernelConfig {
   int n_ctas = 0;     // lookup, gather: persistent CTAs that share the work evenly
   int min_units = 1;  // lookup, gather: runs of 64 tokens a CTA takes at least
   int splits = 1;     // generic: CTAs a sequence and KV head
+  SlicedPlan sliced;  // sliced
   std::size_t workspace_bytes = 0;
 };
 const char* kernel_name(KernelKind kind);
@@ -56,14 +58,15 @@ const std::vector<GatherRow>& gather_table();
 // All that is served, kernel by kernel, fast ones first.
 std::string supported_list();
 
-// The kernel for a problem: look-up or gather where one is compiled for it, else the slower generic
-// kernel, which config.kind says. vi::Error when the problem is malformed or nothing serves it.
+// The kernel for a problem: look-up or gather where one is compiled for it, else sliced, else the slow
+// generic kernel, which config.kind says. vi::Error when the problem is malformed or nothing serves it.
 KernelConfig select_kernel(const Problem& problem);
 // The same, but vi::Error with the list instead of the generic kernel.
 KernelConfig select_fast(const Problem& problem);
 // One kernel on request, to compare: vi::Error where it is not compiled for the problem.
 KernelConfig select_lookup(const Problem& problem);
 KernelConfig select_gather(const Problem& problem);
+KernelConfig select_sliced(const Problem& problem);
 KernelConfig select_generic(const Problem& problem);
 // The naive kernel: tests and comparisons only.
 KernelConfig select_naive(const Problem& problem);

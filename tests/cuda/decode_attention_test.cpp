@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <tuple>
 
 #include "core/common/error.h"
 #include "core/common/rng.h"
@@ -171,6 +172,61 @@ TEST(GatherDecode, BiasedKeys) {
   }
 }
 
+// Codes that the sliced kernel alone serves fast, and some that others serve too.
+std::vector<std::pair<CodeShape, CodeShape>> sliced_codes() {
+  return {{{8, 10, false}, {8, 10, false}}, {{4, 10, false}, {4, 10, false}}, {{4, 12, false}, {4, 12, false}},
+          {{8, 12, false}, {8, 12, false}}, {{4, 10, false}, {8, 12, false}}, {{8, 10, true}, {8, 10, true}},
+          {{2, 8, false}, {4, 8, false}},   {{2, 10, true}, {2, 12, false}},  {{4, 8, false}, {2, 8, false}}};
+}
+
+std::string code_name(const CodeShape& s) {
+  return "d" + std::to_string(s.dsub) + "b" + std::to_string(s.code_bits) + (s.shared ? " shared" : "");
+}
+
+void check_sliced(const CaseSpec& spec) {
+  DecodeCase c(spec);
+  const KernelConfig config = select_sliced(c.problem(current_device()));
+  const auto first = c.run(config);
+  const Errors e = compare(c, first);
+  std::printf("sliced hd %d GQA %d K-%s/V-%s  out %.1e lse %.1e\n", spec.head_dim, spec.group, code_name(spec.key).c_str(),
+              code_name(spec.value).c_str(), e.out, e.lse);
+  EXPECT_LE(e.out, bound(spec.dtype));
+  EXPECT_LE(e.lse, 2e-3);
+  EXPECT_EQ(first.bits, c.run(config).bits);
+}
+
+TEST(SlicedDecode, Lengths) {
+  VI_NEEDS_GPU();
+  for (const auto& [key, value] : sliced_codes())
+    for (int head_dim : {64, 96, 128, 256}) {
+      CaseSpec s;
+      s.head_dim = head_dim;
+      s.n_kv_heads = head_dim > 100 ? 1 : 2;
+      s.key = key, s.value = value;
+      s.kv_len = kLengths;
+      check_sliced(s);
+      s.page_tokens = 48;
+      s.dense_len = {132, 0, 1, 15, 16, 17, 4, 128, 0, 33, 64, 5, 131, 200};
+      s.dtype = head_dim == 96 ? Dtype::bf16 : Dtype::f16;
+      check_sliced(s);
+    }
+}
+
+TEST(SlicedDecode, GroupsAndBiasedKeys) {
+  VI_NEEDS_GPU();
+  for (int group = 1; group <= 16; ++group) {
+    CaseSpec s;
+    std::tie(s.key, s.value) = sliced_codes()[static_cast<std::size_t>(group) % 5];
+    s.group = group;
+    s.n_kv_heads = group % 3 + 1;
+    s.kv_len = {777, 64, 0, 130};
+    s.dense_len = {4, 132, 7, 0};
+    s.seed = group;
+    s.bias = group % 2 ? 5 : 0;
+    check_sliced(s);
+  }
+}
+
 TEST(GenericDecode, AnyCode) {
   VI_NEEDS_GPU();
   const std::vector<CodeShape> shapes = {
@@ -269,9 +325,11 @@ TEST(AnyKernel, RandomShapes) {
   }
 }
 
-// One codec for each kernel: look-up, gather, generic.
+// One codec for each kernel: look-up, gather, generic, look-up of d2, sliced.
 std::vector<CaseSpec> one_of_each() {
-  std::vector<CaseSpec> all(4);
+  std::vector<CaseSpec> all(5);
+  all[4].key = {8, 10, false};
+  all[4].value = {4, 12, false};
   all[3].key = all[3].value = {2, 8, false};
   all[1].key = {4, 10, true};
   all[1].value = {8, 12, true};

@@ -116,6 +116,35 @@ TEST(Select, GatherByCodecAndGroup) {
   EXPECT_EQ(gather_table()[select_kernel(p).row].heads, 16);
 }
 
+TEST(Select, SlicedTakesBooksWiderThanSharedMemory) {
+  Problem p = plain();
+  for (const CodeShape& shape : {CodeShape{4, 10, false}, {8, 10, false}, {4, 12, false}, {8, 12, false}, {8, 10, true}}) {
+    p.key = p.value = shape;
+    const KernelConfig c = select_kernel(p);
+    ASSERT_EQ(c.kind, KernelKind::sliced);
+    const SlicedPlan& plan = c.sliced;
+    const int books = 128 / shape.dsub;
+    EXPECT_GE(plan.key_books * plan.key_slices, books);
+    EXPECT_LT(plan.key_books * (plan.key_slices - 1), books);
+    EXPECT_GE(plan.value_books * plan.value_slices, books);
+    EXPECT_EQ(32 % plan.value_books, 0);
+    EXPECT_LE(plan.key_bytes, 232448u);
+    EXPECT_LE(plan.value_bytes, 232448u);
+    EXPECT_GE(plan.slots, p.capacity + p.dense_capacity);
+    EXPECT_EQ(c.workspace_bytes, plan.score_bytes + sizeof(float) * p.batch * p.n_q_heads * plan.splits * 129);
+  }
+  // 16 x 8 items: one CTA each for the one slice of keys, and one for each of two slices of values
+  p.key = p.value = {8, 10, false};
+  EXPECT_EQ(select_kernel(p).sliced.key_slices, 1);
+  EXPECT_EQ(select_kernel(p).sliced.score_splits, 1);
+  EXPECT_EQ(select_kernel(p).sliced.value_slices, 2);
+  p.key = {8, 16, true};
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::generic);
+  p.key = {8, 10, false};
+  p.sm = 89;
+  EXPECT_EQ(select_kernel(p).kind, KernelKind::generic);
+}
+
 TEST(Select, GenericTakesTheRestAndSaysSo) {
   Problem p = plain();
   p.head_dim = 96;
