@@ -8,7 +8,7 @@ namespace vi::cuda {
 void lookup::launch(const LookupRow&, const DecodeParams&, const KernelConfig&) {
   throw_call("decode_attention: this build has no look-up kernel (VI_CUDA_ARCHITECTURES)");
 }
-void sliced::launch(const DecodeParams&, const SlicedPlan&, float*) {
+void sliced::launch(const DecodeParams&, const SlicedPlan&) {
   throw_call("decode_attention: this build has no sliced kernel (VI_CUDA_ARCHITECTURES)");
 }
 void gather::launch(const GatherRow&, const DecodeParams&, const KernelConfig&) {

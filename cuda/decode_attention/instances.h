@@ -29,8 +29,8 @@ void launch(const GatherRow& row, const DecodeParams& params, const KernelConfig
 
 namespace sliced {
 
-// Scores and values, not the last step: partial [batch, n_q_heads, plan.splits, head_dim + 1], o and lse.
-void launch(const DecodeParams& params, const SlicedPlan& plan, float* partial);
+// All but the last step: at plan.partial_at of the workspace lie [batch, n_q_heads, splits, head_dim + 1], o and lse.
+void launch(const DecodeParams& params, const SlicedPlan& plan);
 
 }  // namespace sliced
 

@@ -94,8 +94,8 @@ void decode_attention(const DecodeParams& p, const KernelConfig& config) {
     return;
   }
   if (config.kind == KernelKind::sliced) {
-    auto* partial = reinterpret_cast<float*>(static_cast<unsigned char*>(p.workspace) + config.sliced.score_bytes);
-    sliced::launch(p, config.sliced, partial);
+    auto* partial = reinterpret_cast<float*>(static_cast<unsigned char*>(p.workspace) + config.sliced.partial_at);
+    sliced::launch(p, config.sliced);
     generic::combine<<<p.batch * p.n_q_heads, p.head_dim, 0, p.stream>>>(generic::Args{p, config.sliced.splits, partial});
     VI_CUDA(cudaGetLastError());
     return;

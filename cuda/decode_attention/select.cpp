@@ -228,8 +228,7 @@ KernelConfig select_sliced(const Problem& p) {
   KernelConfig config;
   config.kind = KernelKind::sliced;
   config.sliced = plan_sliced(p);
-  config.workspace_bytes = config.sliced.score_bytes + sizeof(float) * static_cast<std::size_t>(p.batch) * p.n_q_heads *
-                                                           config.sliced.splits * (p.head_dim + 1);
+  config.workspace_bytes = config.sliced.bytes;
   return config;
 }
 

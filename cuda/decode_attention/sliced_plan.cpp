@@ -7,17 +7,11 @@
 namespace vi::cuda {
 namespace {
 
+constexpr std::size_t kShared = 227 * 1024;
+
 bool serves(const CodeShape& s, int head_dim) {
   return (s.dsub == 2 || s.dsub == 4 || s.dsub == 8) && (s.code_bits == 8 || s.code_bits == 10 || s.code_bits == 12) &&
          head_dim % s.dsub == 0 && head_dim / s.dsub % 4 == 0;  // rows of codes are read 16 bytes at once
-}
-
-std::size_t value_shared(const CodeShape& s, int books) {
-  const std::size_t book = (std::size_t{2} * s.dsub * books) << s.code_bits;
-  const std::size_t prob = std::size_t{16} * kSlicedValueWarps * (32 / books) * 16;
-  // After the loop: tops, sums and outputs of every warp.
-  const std::size_t merge = sizeof(float) * kSlicedValueWarps * kSlicedHeads * (2 + books * s.dsub);
-  return std::max(book + prob, merge);
 }
 
 // CTAs a slice: the cheapest number of waves, a CTA costing its table (in tokens of the slice) and its share of tokens.
@@ -32,6 +26,13 @@ int splits_for(std::int64_t ctas, int capacity, int table_tokens, int n_sms) {
   return best;
 }
 
+// Even slices of at most `most` of n sub-spaces.
+void cut(int n, int most, int& books, int& slices) {
+  slices = (n + most - 1) / most;
+  books = (n + slices - 1) / slices;
+  slices = (n + books - 1) / books;
+}
+
 }  // namespace
 
 bool sliced_serves(const Problem& p) {
@@ -42,24 +43,28 @@ SlicedPlan plan_sliced(const Problem& p) {
   SlicedPlan plan;
   const int group = p.n_q_heads / p.n_kv_heads;
   plan.passes = (group + kSlicedHeads - 1) / kSlicedHeads;
-  const int key_books = p.head_dim / p.key.dsub, value_books = p.head_dim / p.value.dsub;
-  const int most = static_cast<int>((kSharedBytes - kSlicedQueryBytes) / ((2 * kSlicedHeads) << p.key.code_bits));
-  plan.key_slices = (key_books + most - 1) / most;
-  plan.key_books = (key_books + plan.key_slices - 1) / plan.key_slices;
-  plan.key_slices = (key_books + plan.key_books - 1) / plan.key_books;
-  plan.key_bytes = kSlicedQueryBytes + (static_cast<std::size_t>(2 * kSlicedHeads * plan.key_books) << p.key.code_bits);
-  plan.value_books = 32;
-  while (plan.value_books > 1 && (plan.value_books / 2 >= value_books || value_shared(p.value, plan.value_books) > kSharedBytes))
-    plan.value_books /= 2;
-  plan.value_slices = (value_books + plan.value_books - 1) / plan.value_books;
-  plan.value_bytes = value_shared(p.value, plan.value_books);
-  const std::int64_t items = static_cast<std::int64_t>(p.batch) * p.n_kv_heads * plan.passes;
+  const std::size_t entry = 2 * kSlicedHeads;  // bytes
+  cut(p.head_dim / p.key.dsub, static_cast<int>((kShared - kSlicedQueryBytes - entry) / (entry << p.key.code_bits)), plan.key_books,
+      plan.key_slices);
+  plan.key_bytes = kSlicedQueryBytes + entry + ((entry * plan.key_books) << p.key.code_bits);
+  const std::size_t book = std::size_t{2} * p.value.dsub << p.value.code_bits;
+  const int registers = p.value.dsub == 8 ? 16 : 32;  // sub-spaces whose sums a warp's registers hold
+  cut(p.head_dim / p.value.dsub, std::min(registers, static_cast<int>(kShared / book)), plan.value_books, plan.value_slices);
+  plan.value_rows = plan.value_books <= 8 ? 1 : plan.value_books <= 16 ? 2 : 4;
+  const std::size_t merge = sizeof(float) * kSlicedValueWarps * kSlicedHeads * (2 + plan.value_books * p.value.dsub);
+  plan.value_bytes = std::max(book * plan.value_books, merge);
+  const auto items = static_cast<std::size_t>(p.batch) * p.n_kv_heads * plan.passes;
   // In look-ups: about two for an entry of a score table, one for a centroid's copy.
-  plan.score_splits = splits_for(items * plan.key_slices, p.capacity, 1 << (p.key.code_bits + 1), p.n_sms);
-  plan.splits = splits_for(items * plan.value_slices, p.capacity + p.dense_capacity, 1 << p.value.code_bits, p.n_sms);
-  plan.exact_slot = (p.capacity + 31) / 32 * 32;
-  plan.slots = plan.exact_slot + p.dense_capacity;
-  plan.score_bytes = sizeof(float) * kSlicedHeads * static_cast<std::size_t>(items) * plan.key_slices * plan.slots;
+  plan.score_splits = splits_for(static_cast<std::int64_t>(items) * plan.key_slices, p.capacity, 2 << p.key.code_bits, p.n_sms);
+  plan.splits = splits_for(static_cast<std::int64_t>(items) * plan.value_slices, p.capacity + p.dense_capacity, 1 << p.value.code_bits, p.n_sms);
+  plan.exact_unit = (p.capacity + kSlicedUnit - 1) / kSlicedUnit;
+  plan.units = plan.exact_unit + (p.dense_capacity + kSlicedUnit - 1) / kSlicedUnit;
+  plan.slots = plan.exact_unit * kSlicedUnit;
+  plan.stats_at = items * plan.units * kSlicedUnit * kSlicedHeads * 2;
+  plan.scores_at = plan.stats_at + items * plan.units * 2 * kSlicedHeads * sizeof(float);
+  plan.exact_at = plan.scores_at + (plan.key_slices > 1 ? items * plan.key_slices * plan.slots * kSlicedHeads * sizeof(float) : 0);
+  plan.partial_at = plan.exact_at + items * p.dense_capacity * kSlicedHeads * sizeof(float);
+  plan.bytes = plan.partial_at + sizeof(float) * p.batch * p.n_q_heads * plan.splits * (static_cast<std::size_t>(p.head_dim) + 1);
   return plan;
 }
 
