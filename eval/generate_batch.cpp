@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <exception>
 #include <map>
 #include <new>
 #include <optional>
@@ -52,8 +53,21 @@ class Run {
       if (tokens.empty()) return;
       check_interrupt();
       const at::Tensor logits = in_memory([&] { return model_.step(tokens).to(at::kCPU).contiguous(); });
-      for (std::size_t row = 0; row < tokens.size(); ++row)
-        take(static_cast<std::size_t>(tokens[row].slot), logits, static_cast<std::int64_t>(row));
+      // Sampling reads whole vocabularies: in parallel, each sequence for itself.
+      std::vector<char> goes_on(tokens.size());
+      std::vector<std::exception_ptr> errors(tokens.size());
+#pragma omp parallel for schedule(dynamic, 1)
+      for (std::size_t row = 0; row < tokens.size(); ++row) {
+        try {
+          goes_on[row] = take(tokens[row].slot, logits, row);
+        } catch (...) {
+          errors[row] = std::current_exception();
+        }
+      }
+      for (std::size_t row = 0; row < tokens.size(); ++row) {
+        if (errors[row]) std::rethrow_exception(errors[row]);
+        if (!goes_on[row]) finish(tokens[row].slot);
+      }
     }
   }
 
@@ -67,18 +81,21 @@ class Run {
     slot.sequence.emplace(std::ssize(request.prompt), request.settings, model_.config().max_position);
     const at::Tensor logits = in_memory(
         [&] { return model_.prefill(static_cast<int>(i), request.prompt).to(at::kCPU).contiguous(); });
-    take(i, logits, 0);
+    if (!take(static_cast<int>(i), logits, 0)) finish(static_cast<int>(i));
   }
 
-  void take(std::size_t i, const at::Tensor& logits, std::int64_t row) {
-    Slot& slot = slots_[i];
+  bool take(int i, const at::Tensor& logits, std::size_t row) {
     const auto vocab = static_cast<std::size_t>(logits.size(1));
-    if (slot.sequence->take({logits.const_data_ptr<float>() + static_cast<std::size_t>(row) * vocab, vocab})) return;
+    return slots_[static_cast<std::size_t>(i)].sequence->take({logits.const_data_ptr<float>() + row * vocab, vocab});
+  }
+
+  void finish(int i) {
+    Slot& slot = slots_[static_cast<std::size_t>(i)];
     Generation generation = std::move(*slot.sequence).result();
     const std::size_t index = slot.request->index;
     slot.request = nullptr;
     slot.sequence.reset();
-    model_.release(static_cast<int>(i));
+    model_.release(i);
     events_.done(index, std::move(generation));
   }
 

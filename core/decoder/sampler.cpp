@@ -14,39 +14,45 @@ Sampler::Sampler(const SamplerSettings& settings) : settings_(settings), rng_(se
 }
 
 std::int32_t Sampler::next(std::span<const float> logits, std::span<const std::int32_t> banned) {
-  order_.clear();
+  const auto is_banned = [&](std::size_t id) {
+    return std::find(banned.begin(), banned.end(), static_cast<std::int32_t>(id)) != banned.end();
+  };
+  std::size_t best = logits.size();
   for (std::size_t i = 0; i < logits.size(); ++i) {
-    const auto id = static_cast<std::int32_t>(i);
-    if (std::isnan(logits[i])) fail("logit of token {} is not a number", id);
-    if (std::isfinite(logits[i]) && std::find(banned.begin(), banned.end(), id) == banned.end())
-      order_.emplace_back(logits[i], id);
+    if (std::isnan(logits[i])) fail("logit of token {} is not a number", i);
+    if (std::isfinite(logits[i]) && (best == logits.size() || logits[i] > logits[best]) && !is_banned(i)) best = i;
   }
-  if (order_.empty()) fail("no token to choose from {} logits", logits.size());
+  if (best == logits.size()) fail("no token to choose from {} logits", logits.size());
+  if (settings_.temperature == 0.0) return static_cast<std::int32_t>(best);
+
+  constexpr double kLeast = -36.7;  // log of 2^-53: what is rarer than that beside the best token is never drawn
+  const double top = logits[best];
+  const float least = static_cast<float>(top + kLeast * settings_.temperature);
+  order_.clear();
+  double total = 0.0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] >= least) || !std::isfinite(logits[i]) || is_banned(i)) continue;
+    order_.emplace_back(logits[i], static_cast<std::int32_t>(i));
+    total += std::exp((logits[i] - top) / settings_.temperature);
+  }
   const auto before = [](const auto& a, const auto& b) {
     return a.first > b.first || (a.first == b.first && a.second < b.second);
   };
-  if (settings_.temperature == 0.0)
-    return std::min_element(order_.begin(), order_.end(), before)->second;
-
-  std::sort(order_.begin(), order_.end(), before);
-  mass_.resize(order_.size());
-  double total = 0.0;
-  for (std::size_t i = 0; i < order_.size(); ++i) {
-    const double gap = static_cast<double>(order_[i].first) - static_cast<double>(order_[0].first);
-    total += std::exp(gap / settings_.temperature);
-    mass_[i] = total;
+  // Sorted as far as needed: the nucleus is short as a rule.
+  std::size_t sorted = 0;
+  double mass = 0.0;
+  mass_.clear();
+  while (mass_.size() < order_.size() && mass < settings_.top_p * total) {
+    if (mass_.size() == sorted) {
+      sorted = std::min(order_.size(), std::max<std::size_t>(64, 4 * sorted));
+      std::partial_sort(order_.begin() + static_cast<std::ptrdiff_t>(mass_.size()), order_.begin() + static_cast<std::ptrdiff_t>(sorted),
+                        order_.end(), before);
+    }
+    mass += std::exp((order_[mass_.size()].first - top) / settings_.temperature);
+    mass_.push_back(mass);
   }
-  std::size_t kept = order_.size();
-  if (settings_.top_p < 1.0)
-    kept =
-        static_cast<std::size_t>(
-            std::lower_bound(mass_.begin(), mass_.end(), settings_.top_p * total) - mass_.begin()) +
-        1;
-  kept = std::min(kept, order_.size());
-  const double point = rng_.uniform() * mass_[kept - 1];
-  const auto at =
-      std::upper_bound(mass_.begin(), mass_.begin() + static_cast<std::ptrdiff_t>(kept), point);
-  return order_[std::min(static_cast<std::size_t>(at - mass_.begin()), kept - 1)].second;
+  const auto at = std::upper_bound(mass_.begin(), mass_.end(), rng_.uniform() * mass);
+  return order_[static_cast<std::size_t>(std::min(at, mass_.end() - 1) - mass_.begin())].second;
 }
 
 }  // namespace vi::model

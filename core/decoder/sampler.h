@@ -1,6 +1,6 @@
 // Choosing the next token: greedy, or seeded temperature and nucleus (top-p) sampling.
 // Invariant: the same logits, settings and seed give the same token on every machine with the same
-// logits: ties go to the lower id, sums run in sorted order, random numbers are core/common/rng.h.
+// logits: ties go to the lower id, the nucleus is summed in sorted order, random numbers are core/common/rng.h.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ class Sampler {
  private:
   SamplerSettings settings_;
   Rng rng_;
-  std::vector<std::pair<float, std::int32_t>> order_;  // scratch
-  std::vector<double> mass_;
+  std::vector<std::pair<float, std::int32_t>> order_;  // scratch: candidates, the likeliest first as far as needed
+  std::vector<double> mass_;                           // their running sums, the nucleus only
 };
 
 }  // namespace vi::model
