@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "core/common/error.h"
+#include "core/common/rng.h"
 
 namespace vi::model {
 namespace {
@@ -57,6 +60,38 @@ TEST(Sampler, NucleusIsTheSmallestSetOfEnoughMass) {
   EXPECT_EQ(seen(0.7), (std::vector<bool>{false, true, true, false}));
   EXPECT_EQ(seen(0.85), (std::vector<bool>{false, true, true, true}));
   EXPECT_EQ(seen(1.0), (std::vector<bool>{true, true, true, true}));
+}
+
+// The sampler by a full sort and a full sum, with the same random numbers.
+std::int32_t sorted_draw(const std::vector<float>& logits, const SamplerSettings& settings, Rng& rng) {
+  std::vector<std::pair<float, std::int32_t>> order;
+  for (std::size_t i = 0; i < logits.size(); ++i) order.emplace_back(-logits[i], static_cast<std::int32_t>(i));
+  std::sort(order.begin(), order.end());
+  std::vector<double> mass;
+  double total = 0.0;
+  for (const auto& [logit, id] : order)
+    mass.push_back(total += std::exp((static_cast<double>(order[0].first) - logit) / settings.temperature));
+  std::size_t kept = 0;
+  while (kept + 1 < mass.size() && mass[kept] < settings.top_p * total) ++kept;
+  const double point = rng.uniform() * mass[kept];
+  std::size_t at = 0;
+  while (at < kept && mass[at] <= point) ++at;
+  return order[at].second;
+}
+
+TEST(Sampler, IsTheFullSort) {
+  for (const auto& [temperature, top_p, spread] :
+       {std::tuple{0.6, 0.95, 3.0}, {1.0, 0.5, 1.0}, {2.0, 0.999, 0.3}, {0.05, 0.95, 4.0}, {1.0, 1.0, 1.0}}) {
+    const SamplerSettings settings{temperature, top_p, 11};
+    Sampler sampler(settings);
+    Rng rng(settings.seed), numbers(7);
+    std::vector<float> logits(5000);
+    for (int draw = 0; draw < 60; ++draw) {
+      for (float& logit : logits) logit = static_cast<float>(spread * std::log(numbers.uniform() + 1e-9));
+      logits[17] = logits[4000];  // a tie
+      EXPECT_EQ(sampler.next(logits), sorted_draw(logits, settings, rng)) << temperature << ' ' << top_p << ' ' << draw;
+    }
+  }
 }
 
 TEST(Sampler, BadNumbers) {
