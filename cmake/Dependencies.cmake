@@ -6,6 +6,8 @@ function(vi_require found name package)
 endfunction()
 
 find_package(Threads REQUIRED)
+# By name: with a full path CMake warns, a target at a time, that libtorch's own copy may be found instead.
+set(OpenMP_gomp_LIBRARY gomp CACHE STRING "GNU OpenMP runtime")
 find_package(OpenMP REQUIRED)
 find_package(OpenSSL QUIET)
 vi_require(OpenSSL_FOUND OpenSSL libssl-dev)

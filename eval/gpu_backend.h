@@ -12,8 +12,8 @@
 #include "core/decoder/decoder.h"
 #include "core/decoder/decoder_engine.h"
 #include "core/quant/kmeans.h"
-#include "eval/batch_model.h"
-#include "eval/step_model.h"
+#include "eval/generation/batch_model.h"
+#include "eval/generation/step_model.h"
 
 namespace vi::eval {
 
@@ -29,7 +29,7 @@ class GpuBackend {
   virtual std::unique_ptr<StepModel> make_step_model(const model::Decoder& decoder,
                                                      std::shared_ptr<const codec::Codec> codec,
                                                      std::int64_t capacity, std::string* how) = 0;
-  // The same for several sequences at once (eval/batch_model.h). OutOfMemoryError where they do not fit.
+  // The same for several sequences at once (eval/generation/batch_model.h). OutOfMemoryError where they do not fit.
   virtual std::unique_ptr<BatchModel> make_batch_model(const model::Decoder& decoder,
                                                        std::shared_ptr<const codec::Codec> codec, int slots,
                                                        std::int64_t capacity, std::string* how) = 0;

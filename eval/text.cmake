@@ -1,8 +1,11 @@
 # The torch-free half: tasks, records, prompts, metrics, answers of mathematics.
 vi_library(vi_eval_text
   SOURCES
-    math/answer.cpp math/checker.cpp math/expression.cpp math/numeric.cpp math/compare.cpp math/extract.cpp math/latex.cpp math/normalise.cpp math/structure.cpp math/value.cpp needle.cpp needle_words.cpp predictions.cpp
-    records.cpp ruler.cpp score_cases.cpp rescore.cpp task.cpp text_records.cpp truncate.cpp
+    benchmark/predictions.cpp benchmark/records.cpp benchmark/rescore.cpp benchmark/score_cases.cpp benchmark/task.cpp
+    benchmark/text_records.cpp benchmark/truncate.cpp
+    math/answer.cpp math/checker.cpp math/compare.cpp math/expression.cpp math/extract.cpp math/latex.cpp math/normalise.cpp
+    math/numeric.cpp math/structure.cpp math/value.cpp
+    retrieval/needle.cpp retrieval/needle_words.cpp retrieval/ruler.cpp
     scorers/classification.cpp scorers/code_sim.cpp scorers/count.cpp scorers/math_answer.cpp
     scorers/qa_f1.cpp scorers/qa_f1_zh.cpp scorers/registry.cpp scorers/retrieval.cpp
     scorers/rouge.cpp scorers/rouge_zh.cpp

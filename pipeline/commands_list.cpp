@@ -3,7 +3,7 @@
 
 #include "core/codec/method.h"
 #include "eval/scorers/registry.h"
-#include "eval/task.h"
+#include "eval/benchmark/task.h"
 #include "pipeline/commands.h"
 #include "pipeline/paths.h"
 #include "pipeline/stages/stages.h"

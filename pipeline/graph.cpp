@@ -4,7 +4,7 @@
 
 #include "core/common/hash.h"
 #include "eval/math/checker.h"
-#include "eval/task.h"
+#include "eval/benchmark/task.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/stages.h"
 

@@ -14,7 +14,7 @@
 #include "core/decoder/decoder.h"
 #include "core/model/load.h"
 #include "eval/gpu_backend.h"
-#include "eval/task.h"
+#include "eval/benchmark/task.h"
 #include "pipeline/paths.h"
 
 namespace vi::pipeline {

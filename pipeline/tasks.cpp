@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "eval/task.h"
+#include "eval/benchmark/task.h"
 #include "pipeline/paths.h"
 
 namespace vi::pipeline {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/needle.h"
+#include "eval/retrieval/needle.h"
 #include "pipeline/experiment.h"
 
 namespace vi::pipeline {

@@ -19,7 +19,7 @@
 #include "core/config/node.h"
 #include "core/decoder/decoder.h"
 #include "core/model/load.h"
-#include "eval/device_modes.h"
+#include "eval/modes/device_modes.h"
 
 namespace vi {
 namespace {

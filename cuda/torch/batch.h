@@ -1,11 +1,11 @@
-// A Stepper as eval/batch_model.h knows it: slots that begin and end on their own. Every step runs all slots,
+// A Stepper as eval/generation/batch_model.h knows it: slots that begin and end on their own. Every step runs all slots,
 // free ones too, so that shapes and with them the CUDA graph stay as they are while slots are refilled.
 #pragma once
 
 #include <memory>
 
 #include "cuda/torch/stepper.h"
-#include "eval/batch_model.h"
+#include "eval/generation/batch_model.h"
 
 namespace vi::cuda {
 

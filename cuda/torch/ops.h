@@ -11,7 +11,7 @@
 #include "cuda/decode_attention/launch.h"
 #include "cuda/encode/params.h"
 #include "cuda/step/params.h"
-#include "eval/device_codec.h"
+#include "eval/modes/device_codec.h"
 
 namespace vi::cuda {
 

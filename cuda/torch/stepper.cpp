@@ -7,7 +7,7 @@
 
 #include "core/common/error.h"
 #include "cuda/common/check.h"
-#include "eval/device_modes.h"
+#include "eval/modes/device_modes.h"
 
 namespace vi::cuda {
 namespace {

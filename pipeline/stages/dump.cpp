@@ -10,7 +10,7 @@
 #include "core/common/rng.h"
 #include "core/decoder/decoder.h"
 #include "core/model/load.h"
-#include "eval/modes.h"
+#include "eval/modes/modes.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/draw.h"
 #include "pipeline/stages/samples.h"

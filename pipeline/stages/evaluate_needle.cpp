@@ -2,7 +2,7 @@
 #include "core/common/file.h"
 #include "core/common/hash.h"
 #include "core/model/load.h"
-#include "eval/needle.h"
+#include "eval/retrieval/needle.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/evaluate.h"
 #include "pipeline/stages/evaluate_prompts.h"

@@ -6,7 +6,7 @@
 #include "core/common/hash.h"
 #include "core/common/interrupt.h"
 #include "core/model/load.h"
-#include "eval/generate_batch.h"
+#include "eval/generation/generate_batch.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/evaluate.h"
 

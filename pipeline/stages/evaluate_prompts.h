@@ -1,4 +1,4 @@
-// evaluate: tasks whose answers are generated. All prompts go through eval/generate_batch.h.
+// evaluate: tasks whose answers are generated. All prompts go through eval/generation/generate_batch.h.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 #include "core/codec/codec.h"
 #include "core/decoder/sampler.h"
-#include "eval/predictions.h"
+#include "eval/benchmark/predictions.h"
 #include "pipeline/graph.h"
 
 namespace vi::pipeline {

@@ -1,9 +1,9 @@
 // gradients: the log-loss's gradient with respect to each key and value of the dump's tokens
-// (eval/kv_gradients.h) -> kv_gradients.h5. Only where a method's k-means is weighted by Fisher information.
+// (eval/calibration/kv_gradients.h) -> kv_gradients.h5. Only where a method's k-means is weighted by Fisher information.
 #include "core/artifact/contracts.h"
 #include "core/common/interrupt.h"
 #include "core/model/load.h"
-#include "eval/kv_gradients.h"
+#include "eval/calibration/kv_gradients.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/draw.h"
 #include "pipeline/stages/samples.h"

@@ -1,12 +1,12 @@
 // statistics: run the model over the dump's tokens once more and measure how much an error of each key and
-// value would move the output (eval/attention_statistics.h) -> kv_statistics.h5. Only where a method asks
+// value would move the output (eval/calibration/attention_statistics.h) -> kv_statistics.h5. Only where a method asks
 // for it: a metric step or weighted k-means.
 #include "core/artifact/contracts.h"
 #include "core/common/interrupt.h"
 #include "core/decoder/decoder_engine.h"
 #include "core/model/load.h"
-#include "eval/attention_statistics.h"
-#include "eval/modes.h"
+#include "eval/calibration/attention_statistics.h"
+#include "eval/modes/modes.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/draw.h"
 #include "pipeline/stages/samples.h"

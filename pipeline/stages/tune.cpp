@@ -1,10 +1,10 @@
-// tune: codebook.h5 of k-means -> codebook.h5 whose centroids were tuned end to end (eval/tune_codebooks.h), where a
+// tune: codebook.h5 of k-means -> codebook.h5 whose centroids were tuned end to end (eval/calibration/tune_codebooks.h), where a
 // method asks for it (`codebook: {tune_steps: N}`). tune.json says what it brought on calibration text it did not see.
 #include <algorithm>
 
 #include "core/codec/codec_io.h"
 #include "core/common/file.h"
-#include "eval/tune_codebooks.h"
+#include "eval/calibration/tune_codebooks.h"
 #include "pipeline/session.h"
 #include "pipeline/stages/codec_input.h"
 #include "pipeline/stages/draw.h"

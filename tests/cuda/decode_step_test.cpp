@@ -12,7 +12,7 @@
 #include "core/common/error.h"
 #include "core/decoder/decoder.h"
 #include "cuda/common/check.h"
-#include "eval/modes.h"
+#include "eval/modes/modes.h"
 #include "tests/support/random_codec.h"
 #include "tests/support/random_model.h"
 

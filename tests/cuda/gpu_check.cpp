@@ -18,10 +18,10 @@
 #include "core/model/load.h"
 #include "cuda/common/check.h"
 #include "cuda/torch/batch.h"
-#include "eval/generate_batch.h"
-#include "eval/modes.h"
-#include "eval/perplexity.h"
-#include "eval/step_model.h"
+#include "eval/generation/generate_batch.h"
+#include "eval/modes/modes.h"
+#include "eval/modes/perplexity.h"
+#include "eval/generation/step_model.h"
 
 namespace vi::cuda {
 namespace {

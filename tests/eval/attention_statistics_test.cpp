@@ -1,5 +1,5 @@
 // Attention statistics against plain loops in f64.
-#include "eval/attention_statistics.h"
+#include "eval/calibration/attention_statistics.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -11,7 +11,7 @@
 #include <set>
 
 #include "core/common/out_of_memory.h"
-#include "eval/generate_batch.h"
+#include "eval/generation/generate_batch.h"
 #include "tests/support/random_codec.h"
 #include "tests/support/random_model.h"
 

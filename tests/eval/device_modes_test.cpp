@@ -1,6 +1,6 @@
 // Attention, reconstruction and the reconstructing cache that run on a device, here on the CPU against the
 // CPU's own. Codes may differ where two distances tie within f32 rounding: random data has none.
-#include "eval/device_modes.h"
+#include "eval/modes/device_modes.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -8,8 +8,8 @@
 #include "core/common/error.h"
 #include "core/decoder/decoder.h"
 #include "eval/gpu_backend.h"
-#include "eval/modes.h"
-#include "eval/step_model.h"
+#include "eval/modes/modes.h"
+#include "eval/generation/step_model.h"
 #include "tests/support/random_codec.h"
 #include "tests/support/random_model.h"
 

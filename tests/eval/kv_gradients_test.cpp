@@ -1,5 +1,5 @@
 // Gradients of keys and values against finite differences of the log-loss.
-#include "eval/kv_gradients.h"
+#include "eval/calibration/kv_gradients.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

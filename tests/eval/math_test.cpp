@@ -8,7 +8,7 @@
 #include "core/common/rng.h"
 #include "eval/math/answer.h"
 #include "eval/math/value.h"
-#include "eval/task.h"
+#include "eval/benchmark/task.h"
 
 namespace vi::eval::math {
 namespace {

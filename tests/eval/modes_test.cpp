@@ -1,5 +1,5 @@
 // The evaluation modes against an f64 twin that goes token by token, on tiny shapes.
-#include "eval/modes.h"
+#include "eval/modes/modes.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Generated retrieval prompts: length, depth, determinism, answers present, RULER's wording and
 // scoring.
-#include "eval/needle.h"
+#include "eval/retrieval/needle.h"
 
 #include <gtest/gtest.h>
 

@@ -1,14 +1,14 @@
 // Perplexity windows and generation on a random model: identities between modes and with hand-made
 // loops.
-#include "eval/perplexity.h"
+#include "eval/modes/perplexity.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "core/common/error.h"
-#include "eval/generate.h"
-#include "eval/modes.h"
+#include "eval/generation/generate.h"
+#include "eval/modes/modes.h"
 #include "tests/support/random_codec.h"
 #include "tests/support/random_model.h"
 

@@ -1,5 +1,5 @@
 // predictions.jsonl there and back, its summaries, and the case files of `vecinfer score`.
-#include "eval/predictions.h"
+#include "eval/benchmark/predictions.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "core/common/error.h"
-#include "eval/rescore.h"
+#include "eval/benchmark/rescore.h"
 
 namespace vi::eval {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "core/common/error.h"
 #include "eval/scorers/registry.h"
-#include "eval/task.h"
+#include "eval/benchmark/task.h"
 #include "eval/text/difflib.h"
 #include "eval/text/jieba.h"
 #include "eval/text/unicode.h"

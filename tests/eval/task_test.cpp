@@ -1,6 +1,6 @@
 // Tasks as data: every YAML reads, prompts are the official bytes, bad YAML and bad records are
 // named.
-#include "eval/task.h"
+#include "eval/benchmark/task.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,8 +13,8 @@
 #include "core/common/file.h"
 #include "core/common/hash.h"
 #include "eval/scorers/registry.h"
-#include "eval/text_records.h"
-#include "eval/truncate.h"
+#include "eval/benchmark/text_records.h"
+#include "eval/benchmark/truncate.h"
 
 namespace vi::eval {
 namespace {

@@ -1,5 +1,5 @@
 // Tuning lowers the divergence on text it did not see, moves only centroids, and says when it did not help.
-#include "eval/tune_codebooks.h"
+#include "eval/calibration/tune_codebooks.h"
 
 #include <gtest/gtest.h>
 
