@@ -30,6 +30,8 @@ std::size_t method_index(const Plan& plan, const Graph& graph, const std::string
   if (names.empty()) fail<ConfigError>("export: no method of this experiment has codebooks");
   if (name.empty() && names.size() > 1) fail<ConfigError>("export: say which with --method: {}", list);
   if (found == plan.methods.size()) fail<ConfigError>("export: --method {}: this experiment has: {}", name, list);
+  if (!plan.methods[found].parts.empty())
+    fail<ConfigError>("export: '{}' is put together from other methods by layers: export those", plan.methods[found].name);
   return found;
 }
 

@@ -156,6 +156,24 @@ Method resolve_method(const MethodEntry& entry, const Mark& mark, const Experime
   }
   if (entry.codebook.kind != Node::Kind::null) config::merge(codebook, entry.codebook);
   config::read(codebook, method.codebook);
+  if (entry.layers.empty()) return method;
+  if (entry.as.empty()) config_fail(mark, "a method put together by layers needs a name of its own: 'as'");
+  std::set<int> seen;
+  const Method* coded = method.codec.exact() ? nullptr : &method;
+  for (const LayerEntry& layer : entry.layers) {
+    method.parts.push_back({resolve_method({.method = layer.method, .as = {}, .codec = layer.codec, .codebook = entry.codebook, .layers = {}},
+                                           mark, experiment),
+                            layer.layers});
+    if (layer.layers.empty()) config_fail(mark, "layers: '{}' codes none: 'layers: [0, ...]' is missing", layer.method);
+    for (const int l : layer.layers)
+      if (l < 0 || !seen.insert(l).second) config_fail(mark, "layers: layer {} {}", l, l < 0 ? "is negative" : "is named twice");
+  }
+  for (const MethodPart& part : method.parts) {
+    if (part.method.codec.exact()) continue;
+    if (coded && config::to_json(coded->codec.window) != config::to_json(part.method.codec.window))
+      config_fail(mark, "layers: '{}' and '{}' differ in 'codec: window'; one window serves all layers", coded->name, part.method.name);
+    coded = &part.method;
+  }
   return method;
 }
 
@@ -166,6 +184,12 @@ std::string default_task_name(const TaskSpec& task) {
 }
 
 }  // namespace
+
+bool calibrated(const Method& m) {
+  return m.codec.key.code.kind == codec::CodeKind::vector || m.codec.value.code.kind == codec::CodeKind::vector ||
+         m.codec.key.tap == codec::Tap::pre_rope || !m.codec.key.transforms.empty() || !m.codec.value.transforms.empty() ||
+         std::any_of(m.parts.begin(), m.parts.end(), [](const MethodPart& part) { return calibrated(part.method); });
+}
 
 Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, const Overrides* overrides) {
   Node root = config::load_yaml(yaml, {project_root() / "experiments", project_root()});
@@ -201,11 +225,7 @@ Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, co
       config_fail(mark, "method name '{}' is used twice; give one another name with 'as'", plan.methods.back().name);
   }
   if (plan.methods.empty()) config_fail(root.mark, "'methods' is missing or empty");
-  const bool calibrated = std::any_of(plan.methods.begin(), plan.methods.end(), [](const Method& m) {
-    return m.codec.key.code.kind == codec::CodeKind::vector || m.codec.value.code.kind == codec::CodeKind::vector ||
-           m.codec.key.tap == codec::Tap::pre_rope || !m.codec.key.transforms.empty() || !m.codec.value.transforms.empty();
-  });
-  if (calibrated && experiment.calibration.files.empty())
+  if (std::any_of(plan.methods.begin(), plan.methods.end(), calibrated) && experiment.calibration.files.empty())
     config_fail(root.mark, "'calibration: files' is missing, and a method of this experiment needs calibration");
 
   names.clear();

@@ -81,18 +81,33 @@ struct CodebookSpec {
   void check(const config::Mark& mark) const;
 };
 
+// Layers of a method that another one codes.
+struct LayerEntry {
+  std::string method;
+  config::Node codec;
+  std::vector<int> layers;
+  template <class V>
+  void visit(V& v) {
+    v("method", method, "a name under experiments/methods, or a YAML file");
+    v("codec", codec, "keys that replace the preset's codec keys");
+    v("layers", layers, "which layers, from 0");
+  }
+};
+
 // A method of the experiment: a preset by name or path, with overrides.
 struct MethodEntry {
   std::string method;
   std::string as;  // "" = the preset's name
   config::Node codec;
   config::Node codebook;
+  std::vector<LayerEntry> layers;
   template <class V>
   void visit(V& v) {
     v("method", method, "a name under experiments/methods, or a YAML file");
     v("as", as, "another name for the result lines");
     v("codec", codec, "keys that replace the preset's codec keys");
     v("codebook", codebook, "keys that replace the experiment's codebook keys");
+    v("layers", layers, "layers that other methods code, each trained as a method of its own");
   }
   static MethodEntry from_scalar(std::string_view word) { MethodEntry e; e.method = word; return e; }
 };
@@ -222,13 +237,21 @@ struct Experiment {
   }
 };
 
+struct MethodPart;
+
 // A method of the experiment, fully resolved.
 struct Method {
   std::string name, description, fidelity, source;
   codec::CodecSpec codec;
   CodebookSpec codebook;
   config::Mark mark;
+  std::vector<MethodPart> parts;  // of which each codes some layers; this one the rest
 };
+struct MethodPart {
+  Method method;
+  std::vector<int> layers;
+};
+bool calibrated(const Method& method);  // whether it, or a part, needs calibration samples
 
 // Tasks that were written as one group: their unweighted mean is a result of its own.
 struct TaskGroupRow {

@@ -43,10 +43,6 @@ class Builder {
 
  private:
   static bool vector_coded(const codec::SideSpec& side) { return side.code.kind == CodeKind::vector; }
-  static bool calibrated(const Method& method) {
-    return vector_coded(method.codec.key) || vector_coded(method.codec.value) ||
-           method.codec.key.tap == codec::Tap::pre_rope || !method.codec.key.transforms.empty() || !method.codec.value.transforms.empty();
-  }
 
   int add(Node node) {
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
@@ -109,9 +105,20 @@ class Builder {
   }
 
   MethodNodes nodes_of(const Method& method) {
+    MethodNodes nodes = codec_nodes(method);
+    std::vector<MethodNodes> parts;
+    for (const MethodPart& part : method.parts) parts.push_back(codec_nodes(part.method));
+    for (const TaskSpec& task : plan_.experiment.evaluate) nodes.evaluate.push_back(add(evaluate(method, task, nodes, parts)));
+    return nodes;
+  }
+
+  // What its own codec needs, parts apart.
+  MethodNodes codec_nodes(const Method& method) {
     MethodNodes nodes;
     const codec::CodecSpec& codec = method.codec;
-    if (calibrated(method)) {
+    Method alone = method;
+    alone.parts.clear();
+    if (calibrated(alone)) {
       Node calibrate;
       calibrate.stage = "calibrate";
       calibrate.label = "calibrate " + method.name;
@@ -164,7 +171,6 @@ class Builder {
       nodes.codebook = nodes.kmeans = add(std::move(codebook));
       if (method.codebook.tune_steps > 0) nodes.codebook = add(tune(method, nodes));
     }
-    for (const TaskSpec& task : plan_.experiment.evaluate) nodes.evaluate.push_back(add(evaluate(method, task, nodes)));
     return nodes;
   }
 
@@ -184,7 +190,7 @@ class Builder {
     return node;
   }
 
-  Node evaluate(const Method& method, const TaskSpec& task, const MethodNodes& nodes) {
+  Node evaluate(const Method& method, const TaskSpec& task, const MethodNodes& nodes, const std::vector<MethodNodes>& parts) {
     Node node;
     node.stage = "evaluate";
     node.label = fmt::format("evaluate {} on {}", method.name, task.name);
@@ -204,8 +210,15 @@ class Builder {
     const std::vector<std::string> files = session_.task_files(task);
     for (std::size_t i = 0; i < files.size(); ++i)
       node.files[fmt::format("data_{}", i)] = session_.file_sha256(files[i]);
-    if (nodes.calibrate >= 0) node.inputs.emplace_back("transform", nodes.calibrate);
-    if (nodes.codebook >= 0) node.inputs.emplace_back("codebook", nodes.codebook);
+    const auto take = [&](const MethodNodes& of, const std::string& suffix) {
+      if (of.calibrate >= 0) node.inputs.emplace_back("transform" + suffix, of.calibrate);
+      if (of.codebook >= 0) node.inputs.emplace_back("codebook" + suffix, of.codebook);
+    };
+    take(nodes, "");
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      node.fields["parts"].push_back({{"codec", config::to_json(method.parts[i].method.codec)}, {"layers", method.parts[i].layers}});
+      take(parts[i], fmt::format("_{}", i));
+    }
     node.keep = {"predictions.jsonl"};
     node.code = [method, task](StageContext& context) { return run_evaluate(context, method, task); };
     return node;

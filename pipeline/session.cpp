@@ -43,10 +43,19 @@ Session::Session(Plan plan, Device device, TerminalProgress& progress)
     eval::gpu_backend();  // says at once if there is none
   else if (plan_.model.dtype == Dtype::f16)
     fail<ConfigError>("model: dtype f16 needs --device cuda; on the CPU: f32 or bf16");
-  for (Method& method : plan_.methods) {
+  const auto fit = [&](Method& method) {
     if (fit_groups(method.codec, model().config.head_dim))
       progress_.note(fmt::format("{}: groups of channels are the whole head, {}: more bits than at head_dim 128", method.name, model().config.head_dim));
     codec::check_against_model(method.codec, model().config.head_dim, method.mark);
+  };
+  for (Method& method : plan_.methods) {
+    fit(method);
+    for (MethodPart& part : method.parts) {
+      fit(part.method);
+      for (const int layer : part.layers)
+        if (layer >= model().config.n_layers)
+          config::config_fail(method.mark, "layers: layer {} of a model with {}", layer, model().config.n_layers);
+    }
   }
   if (leak() && !plan_.experiment.calibration.allow_leak)
     fail<ConfigError>(

@@ -1,11 +1,13 @@
 #include "core/codec/codec.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
 #include "core/codec/coder.h"
 #include "core/codec/window.h"
 #include "core/common/error.h"
+#include "core/config/options.h"
 #include "core/quant/vector_code.h"
 
 namespace vi::codec {
@@ -203,10 +205,48 @@ Codec::Codec(CodecSpec spec, int n_layers, int n_kv_heads, int head_dim, Transfo
                        codebooks_.value, transforms_.rope);
 }
 
+Codec::Codec(std::shared_ptr<const Codec> base, const std::vector<LayerPart>& parts)
+    : spec_(base->spec_),
+      n_layers_(base->n_layers_),
+      n_kv_heads_(base->n_kv_heads_),
+      head_dim_(base->head_dim_),
+      of_layer_(static_cast<std::size_t>(base->n_layers_), base) {
+  const Codec* coded = base->exact() ? nullptr : base.get();
+  for (const LayerPart& part : parts) {
+    const Codec& c = *part.codec;
+    VI_CHECK(!c.composed() && c.n_layers_ == n_layers_ && c.n_kv_heads_ == n_kv_heads_ && c.head_dim_ == head_dim_,
+             "a part of another model's shape, or one that is composed itself");
+    if (!c.exact()) {
+      VI_CHECK(!coded || config::to_json(c.spec_.window) == config::to_json(coded->spec_.window), "parts with different windows");
+      coded = &c;
+    }
+    for (const int layer : part.layers) {
+      VI_CHECK(layer >= 0 && layer < n_layers_ && of_layer_[static_cast<std::size_t>(layer)] == base, "layer {} of {}, or one that has its part",
+               layer, n_layers_);
+      of_layer_[static_cast<std::size_t>(layer)] = part.codec;
+    }
+  }
+  if (coded) spec_.window = coded->spec_.window;
+}
+
+bool Codec::exact() const {
+  return composed() ? std::all_of(of_layer_.begin(), of_layer_.end(), [](const auto& codec) { return codec->exact(); }) : spec_.exact();
+}
+
+std::int64_t Codec::table_bytes(int layers) const {
+  std::int64_t bytes = 0;
+  for (const CodebookSide* side : {&codebooks_.key, &codebooks_.value})
+    if (!side->empty()) bytes += 2 * std::ssize(side->centroids) / side->n_layers * (side->n_layers == 1 ? 1 : layers);
+  for (const auto* transforms : {&transforms_.key, &transforms_.value}) bytes += transform_bytes(*transforms) * layers / n_layers_;
+  return bytes;
+}
+
 const HeadCoder* Codec::key(int layer, int head) const {
+  if (composed()) return of_layer_[static_cast<std::size_t>(layer)]->key(layer, head);
   return key_[static_cast<std::size_t>(layer) * n_kv_heads_ + head].get();
 }
 const HeadCoder* Codec::value(int layer, int head) const {
+  if (composed()) return of_layer_[static_cast<std::size_t>(layer)]->value(layer, head);
   return value_[static_cast<std::size_t>(layer) * n_kv_heads_ + head].get();
 }
 
@@ -237,9 +277,10 @@ BitCount Codec::bits(std::int64_t tokens) const {
   count.total =
       0.5 * (count.key_payload + count.value_payload + count.key_metadata + count.value_metadata) +
       count.window;
-  count.codebook_bytes = static_cast<std::int64_t>(2 * (codebooks_.key.centroids.size() +
-                                                        codebooks_.value.centroids.size())) +
-                         transform_bytes(transforms_.key) + transform_bytes(transforms_.value);
+  std::map<const Codec*, int> layers;
+  for (const auto& codec : of_layer_) ++layers[codec.get()];
+  if (!composed()) layers[this] = n_layers_;
+  for (const auto& [codec, n] : layers) count.codebook_bytes += codec->table_bytes(n);
   return count;
 }
 

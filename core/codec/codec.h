@@ -47,12 +47,25 @@ struct BitCount {
   std::int64_t codebook_bytes = 0;
 };
 
+class Codec;
+
+// Layers that another codec codes.
+struct LayerPart {
+  std::shared_ptr<const Codec> codec;
+  std::vector<int> layers;
+};
+
 class Codec {
  public:
   // ContractError if the sets do not fit the spec or the shape.
   Codec(CodecSpec spec, int n_layers, int n_kv_heads, int head_dim, TransformSet transforms,
         CodebookSet codebooks);
-  const CodecSpec& spec() const { return spec_; }
+  // `base` in the layers that no part names. Every member is fitted to the same model, and those that code anything have
+  // the same window (Error otherwise).
+  Codec(std::shared_ptr<const Codec> base, const std::vector<LayerPart>& parts);
+  const CodecSpec& spec() const { return spec_; }  // composed: the base's, with the window of all
+  bool composed() const { return !of_layer_.empty(); }
+  bool exact() const;                              // nothing is coded
   int n_layers() const { return n_layers_; }
   int n_kv_heads() const { return n_kv_heads_; }
   int head_dim() const { return head_dim_; }
@@ -66,11 +79,13 @@ class Codec {
   BitCount fullest_bits(std::int64_t tokens) const;
 
  private:
+  std::int64_t table_bytes(int layers) const;  // codebooks and transforms that this many layers use
   CodecSpec spec_;
   int n_layers_, n_kv_heads_, head_dim_;
   TransformSet transforms_;
   CodebookSet codebooks_;
   std::vector<std::unique_ptr<HeadCoder>> key_, value_;  // [n_layers * n_kv_heads]
+  std::vector<std::shared_ptr<const Codec>> of_layer_;   // composed: [n_layers]
 };
 
 }  // namespace vi::codec

@@ -30,6 +30,7 @@ CodeShape code_shape(const eval::DeviceSide& side) {
 
 std::optional<std::string> why_not_coded(const codec::Codec& codec) {
   const codec::CodecSpec& s = codec.spec();
+  if (codec.composed()) return "its layers are coded by several methods";
   for (const auto& [name, side] : {std::pair("keys", &s.key), std::pair("values", &s.value)})
     if (side->code.kind != codec::CodeKind::vector)
       return fmt::format("{} have no vector code", name);

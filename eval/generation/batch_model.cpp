@@ -76,7 +76,7 @@ std::unique_ptr<BatchModel> make_batch_model(const model::Decoder& decoder,
                                              std::shared_ptr<const codec::Codec> codec, int slots,
                                              std::int64_t capacity, std::string* how) {
   VI_CHECK(slots > 0 && capacity > 0, "{} slots of {} tokens", slots, capacity);
-  if (codec && codec->spec().exact()) codec = nullptr;
+  if (codec && codec->exact()) codec = nullptr;
   if (!decoder.options().device.is_cpu())
     return gpu_backend().make_batch_model(decoder, std::move(codec), slots, capacity, how);
   check_host_memory(decoder.config(), codec.get(), slots, capacity);

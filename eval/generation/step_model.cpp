@@ -18,7 +18,7 @@ class CacheModel : public StepModel {
   const model::ModelConfig& config() const override { return decoder_.config(); }
   void reset() override { cache_.reset(); }
   at::Tensor prefill(std::span<const std::int32_t> prompt) override {
-    if (chunk_ > 0 && codec_ && !codec_->spec().exact()) {
+    if (chunk_ > 0 && codec_ && !codec_->exact()) {
       ChunkedPrefillAttention hook(codec_, cache_, chunk_);
       return last_logits(decoder_.forward(prompt, 0, hook));
     }
@@ -60,7 +60,7 @@ std::unique_ptr<StepModel> make_cache_model(const model::Decoder& decoder, cache
 std::unique_ptr<StepModel> make_step_model(const model::Decoder& decoder,
                                            std::shared_ptr<const codec::Codec> codec, std::int64_t capacity,
                                            std::string* how) {
-  const bool exact = !codec || codec->spec().exact();
+  const bool exact = !codec || codec->exact();
   if (!decoder.options().device.is_cpu())
     return gpu_backend().make_step_model(decoder, exact ? nullptr : std::move(codec), capacity, how);
   const model::ModelConfig& c = decoder.config();

@@ -60,7 +60,7 @@ DeviceCodec::DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device d
       return is_key ? codec_->key(layer, head) : codec_->value(layer, head);
     };
     const codec::HeadCoder* first = nullptr;
-    bool whole = true;  // no layer is exact
+    bool whole = !codec_->composed();  // one code in every layer, none exact
     for (std::int64_t i = 0; i < layers * heads; ++i) {
       if (!coder(i)) whole = false;
       else if (!first) first = coder(i);

@@ -16,7 +16,7 @@ namespace {
 
 using Ids = std::span<const std::int32_t>;
 
-bool is_exact(const codec::Codec* codec) { return codec == nullptr || codec->spec().exact(); }
+bool is_exact(const codec::Codec* codec) { return codec == nullptr || codec->exact(); }
 
 std::unique_ptr<model::AttentionHook> make_hook(PerplexityMode mode,
                                                 std::shared_ptr<const codec::Codec> codec) {

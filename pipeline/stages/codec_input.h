@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "core/codec/codec.h"
 
@@ -9,7 +10,8 @@ namespace vi::pipeline {
 
 struct StageContext;
 
-// An input that the node does not have: no transforms, no codebooks. ContractError if they do not fit the spec.
-std::shared_ptr<const codec::Codec> input_codec(StageContext& context, codec::CodecSpec spec);
+// `suffix` follows both names, for a part of a method. An input that the node does not have: no transforms, no
+// codebooks. ContractError if they do not fit the spec.
+std::shared_ptr<const codec::Codec> input_codec(StageContext& context, codec::CodecSpec spec, const std::string& suffix = "");
 
 }  // namespace vi::pipeline

@@ -36,10 +36,18 @@ Json memory_json(const codec::Codec& codec) {
 
 std::vector<std::string> run_evaluate(StageContext& context, const Method& method,
                                       const TaskSpec& task) {
-  codec::CodecSpec spec = method.codec;
-  if (task.recent) spec.window.recent = *task.recent;
-  if (task.sinks) spec.window.sinks = *task.sinks;
-  const auto codec = input_codec(context, spec);
+  const auto fitted = [&](codec::CodecSpec spec, const std::string& suffix) {
+    if (task.recent) spec.window.recent = *task.recent;
+    if (task.sinks) spec.window.sinks = *task.sinks;
+    return input_codec(context, std::move(spec), suffix);
+  };
+  auto codec = fitted(method.codec, "");
+  if (!method.parts.empty()) {
+    std::vector<codec::LayerPart> parts;
+    for (std::size_t i = 0; i < method.parts.size(); ++i)
+      parts.push_back({fitted(method.parts[i].method.codec, fmt::format("_{}", i)), method.parts[i].layers});
+    codec = std::make_shared<codec::Codec>(codec, parts);
+  }
   Json metrics;
   metrics["task"] = task.task;
   metrics["task_version"] = context.fields.at("task_version");

@@ -115,7 +115,7 @@ void evaluate_perplexity(StageContext& context, const TaskSpec& task,
     metrics["protocol"]["sinks"] = codec->spec().window.sinks;
   }
   if (task.mode == Mode::stream) metrics["protocol"]["prefill"] = task.prefill;
-  if (!codec->spec().exact() && task.mode != Mode::stream) {
+  if (!codec->exact() && task.mode != Mode::stream) {
     const auto length = static_cast<std::size_t>(std::min(kErrorTokens, task.window));
     const eval::LayerErrors errors = eval::layer_errors(session.decoder(), codec, std::span(texts.front()).first(length));
     metrics["key_error"] = errors.key;

@@ -178,9 +178,11 @@ std::string point_id(const RunArguments& arguments, const Plan& plan) {
            {"device", arguments.device},
            {"limit", arguments.limit}};
   Json methods = Json::array();
-  for (const Method& method : plan.methods)
-    methods.push_back(
-        {method.name, config::to_json(method.codec), config::to_json(method.codebook)});
+  for (const Method& method : plan.methods) {
+    Json parts = Json::array();
+    for (const MethodPart& part : method.parts) parts.push_back({config::to_json(part.method.codec), part.layers});
+    methods.push_back({method.name, config::to_json(method.codec), config::to_json(method.codebook), parts});
+  }
   all["methods"] = methods;
   all["versions"] = {kDumpVersion,      kStatisticsVersion, kCalibrateVersion,
                      kTransformVersion, kBooksVersion,      kCodebookVersion,

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <regex>
 
 #include "core/common/file.h"
@@ -220,6 +221,49 @@ TEST_F(Cli, TunedCodebooksHaveAStageOfTheirOwnAndTravel) {
   ASSERT_EQ(imported.code, 0) << imported.err;
   EXPECT_EQ(imported.err.find("tune tuned"), std::string::npos) << imported.err;
   expect_failure(vi({"run", "tiny.yaml", "--store", "store", "--set", "codebook.tune_rate=3"}), 2, "tune_rate 3 is not in (0, 1]");
+}
+
+TEST_F(Cli, AMethodPutTogetherByLayersTrainsNothingTwice) {
+  std::string yaml = kExperiment;
+  const std::string method = "  - {method: vecinfer-2, codec: {window: {recent: 32}}}\n";
+  const std::size_t at = yaml.find(method);
+  const auto with = [&](const std::string& entries) {
+    std::string text = yaml;
+    text.insert(at + method.size(), entries);
+    write(folder() / "tiny.yaml", text);
+  };
+  with("  - {method: vecinfer-subspace-2, as: sub, codec: {window: {recent: 32}}}\n");
+  ASSERT_EQ(vi({"run", "tiny.yaml", "--store", "store"}).code, 0);
+  const std::string part = "{method: vecinfer-subspace-2, codec: {window: {recent: 32}}, layers: [1]}";
+  with("  - {method: vecinfer-subspace-2, as: sub, codec: {window: {recent: 32}}}\n"
+       "  - {method: vecinfer-2, as: mixed, codec: {window: {recent: 32}}, layers: [" + part + "]}\n"
+       "  - {method: fp16, as: half, layers: [" + part + "]}\n"
+       "  - {method: vecinfer-2, as: all, codec: {window: {recent: 32}}, layers: [{method: vecinfer-subspace-2, codec: {window: {recent: 32}}, layers: [0, 1]}]}\n");
+  const Finished run = vi({"run", "tiny.yaml", "--store", "store"});
+  ASSERT_EQ(run.code, 0) << run.err;
+  for (const char* stage : {"codebook ", "calibrate ", "transform ", "dump "}) EXPECT_EQ(run.err.find(stage), std::string::npos) << run.err;
+  std::map<std::string, Json> rows;
+  for_each_json_line(folder() / "store" / "results.jsonl", [&](std::int64_t, const Json& line) {
+    if (line.at("task") == "perplexity-window") rows[line.at("method")] = line;
+  });
+  const auto bits = [&](const char* name) { return rows.at(name).at("bits_total").get<double>(); };
+  EXPECT_DOUBLE_EQ(bits("half"), (16 + bits("sub")) / 2);
+  EXPECT_DOUBLE_EQ(bits("mixed"), (bits("vecinfer-2") + bits("sub")) / 2);
+  EXPECT_EQ(rows.at("all").at("score"), rows.at("sub").at("score"));
+  EXPECT_NE(rows.at("mixed").at("score"), rows.at("sub").at("score"));
+  EXPECT_NE(rows.at("mixed").at("score"), rows.at("vecinfer-2").at("score"));
+  expect_failure(vi({"export", "tiny.yaml", "codec.h5", "--store", "store", "--method", "mixed"}), 2, "put together from other methods");
+  const auto fails = [&](const std::string& layers, const std::string& what) {
+    with("  - {method: vecinfer-2, as: mixed, codec: {window: {recent: 32}}, layers: [" + layers + "]}\n");
+    expect_failure(vi({"run", "tiny.yaml", "--store", "store"}), 2, what);
+  };
+  fails("{method: vecinfer-subspace-2, codec: {window: {recent: 32}}, layers: [2]}", "layer 2 of a model with 2");
+  fails(part + ", " + part, "layer 1 is named twice");
+  fails("{method: vecinfer-subspace-2, layers: [1]}", "differ in 'codec: window'");
+  fails("{method: vecinfer-subspace-2}", "'layers: [0, ...]' is missing");
+  fails("{method: vecinfer-sub, layers: [1]}", "unknown name 'vecinfer-sub'");
+  with("  - {method: vecinfer-2, layers: [" + part + "]}\n");
+  expect_failure(vi({"run", "tiny.yaml", "--store", "store"}), 2, "needs a name of its own: 'as'");
 }
 
 TEST_F(Cli, TokenizeAndLogitsSpeakJson) {

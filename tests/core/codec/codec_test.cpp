@@ -120,6 +120,35 @@ TEST(Codec, StagesAreTakenFromTheirPlaces) {
                      identity_set(), {side, {}}), ContractError);
 }
 
+TEST(Codec, LayersOfSeveralCodecs) {
+  const auto a = std::make_shared<Codec>(spec("key: {code: d4b2}\nwindow: {recent: 4}"), 2, 3, 8, identity_set(), CodebookSet{books(2, 3, 1, 4, 4), {}});
+  const auto b = std::make_shared<Codec>(spec("key: {code: d4b3}\nvalue: {code: d4b2}\nwindow: {recent: 4}"), 2, 3, 8, identity_set(),
+                                         CodebookSet{books(2, 3, 1, 8, 4), books(2, 3, 1, 4, 4)});
+  const auto none = std::make_shared<Codec>(spec("{}"), 2, 3, 8, identity_set(), CodebookSet{});
+  const Codec both(a, {{b, {1}}});
+  EXPECT_TRUE(both.composed());
+  EXPECT_EQ(both.key(0, 2), a->key(0, 2));
+  EXPECT_EQ(both.key(1, 2), b->key(1, 2));
+  EXPECT_EQ(both.value(0, 0), nullptr);
+  EXPECT_EQ(both.value(1, 0), b->value(1, 0));
+  const BitCount count = both.bits(64);
+  EXPECT_EQ(count.key_payload, (0.5 + 0.75) / 2);
+  EXPECT_EQ(count.value_payload, (16 + 0.5) / 2);
+  EXPECT_DOUBLE_EQ(count.total, (a->bits(64).total + b->bits(64).total) / 2);
+  EXPECT_EQ(count.codebook_bytes, 2 * (3 * 16 + 3 * 32 + 3 * 16));  // of one layer each
+  const Codec one(none, {{b, {0}}});
+  EXPECT_FALSE(one.exact());
+  EXPECT_TRUE(Codec(none, {}).exact());
+  EXPECT_EQ(one.spec().window.recent, 4);
+  EXPECT_EQ(one.key(1, 0), nullptr);
+  EXPECT_THROW(Codec(a, {{b, {2}}}), Error);
+  EXPECT_THROW(Codec(a, {{b, {1}}, {none, {1}}}), Error);
+  EXPECT_THROW(Codec(a, {{std::make_shared<Codec>(a, std::vector<LayerPart>{{b, {1}}}), {0}}}), Error);
+  const auto other = std::make_shared<Codec>(spec("key: {code: d4b2}\nwindow: {recent: 8}"), 2, 3, 8, identity_set(),
+                                             CodebookSet{books(2, 3, 1, 4, 4), {}});
+  EXPECT_THROW(Codec(a, {{other, {1}}}), Error);
+}
+
 TEST(Codec, RefusesSetsThatDoNotFit) {
   const auto refuses = [](const char* text, TransformSet transforms, CodebookSet set) {
     EXPECT_THROW(Codec(spec(text), 2, 3, 8, std::move(transforms), std::move(set)), ContractError)
