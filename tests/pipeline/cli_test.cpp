@@ -156,13 +156,14 @@ TEST_F(Cli, KilledAtRandomMomentsEndsInTheSameBytes) {
   const auto begun = std::chrono::steady_clock::now();
   ASSERT_EQ(vi({"run", "tiny.yaml", "--store", "whole"}).code, 0);
   const auto took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begun);
-  Rng rng(2026);
-  int killed = 0;
-  for (int i = 0; i < 25; ++i) {
-    const auto after = std::chrono::microseconds(1 + static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(took.count()) / 2)));
-    killed += run_vecinfer({"run", "tiny.yaml", "--store", "killed"}, folder(), after, SIGKILL).code == 128 + SIGKILL;
-    if (i % 2 == 1) fs::remove_all(folder() / "killed" / "evaluate");  // so that late stages are met again
-  }
+  const auto late_stages_again = [&] { fs::remove_all(folder() / "killed" / "evaluate"); };
+  const int killed = kill_at_random(
+      25, took / 2, 2026,
+      [&](int i, std::chrono::microseconds after) {
+        if (i % 2 == 1) late_stages_again();
+        return run_vecinfer({"run", "tiny.yaml", "--store", "killed"}, folder(), after, SIGKILL);
+      },
+      late_stages_again);
   EXPECT_GT(killed, 0);
   const Finished last = vi({"run", "tiny.yaml", "--store", "killed"});
   ASSERT_EQ(last.code, 0) << last.err;

@@ -155,12 +155,12 @@ TEST_F(Evaluate, BatchesAndKillsChangeNoByte) {
   ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "cut", "--batch", "3"}, folder()).code, 0);
   auto got = evaluated("cut");
   EXPECT_TRUE(got == want) << got.size() << " files, expected " << want.size();
-  Rng rng(7);
-  int killed = 0;
-  for (int i = 0; i < 8; ++i) {
-    const auto after = std::chrono::microseconds(1 + static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(took.count()))));
-    killed += run_vecinfer({"run", "e.yaml", "--store", "killed", "--batch", i % 2 ? "8" : "2"}, folder(), after, SIGKILL).code == 128 + SIGKILL;
-  }
+  const int killed = kill_at_random(
+      8, took, 7,
+      [&](int i, std::chrono::microseconds after) {
+        return run_vecinfer({"run", "e.yaml", "--store", "killed", "--batch", i % 2 ? "8" : "2"}, folder(), after, SIGKILL);
+      },
+      [&] { fs::remove_all(folder() / "killed" / "evaluate"); });
   EXPECT_GT(killed, 0);
   ASSERT_EQ(run_vecinfer({"run", "e.yaml", "--store", "killed", "--batch", "8"}, folder()).code, 0);
   got = evaluated("killed");

@@ -79,14 +79,10 @@ TEST_F(MathSamples, KilledBetweenSamplesEndsInTheSameBytes) {
   ASSERT_EQ(run("whole").code, 0);
   const auto took = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - begun);
-  Rng rng(7);
-  int killed = 0;
-  for (int i = 0; i < 6; ++i) {
-    const auto after = took / 3 + std::chrono::microseconds(rng.below(
-                                      static_cast<std::uint64_t>(took.count()) / 2));
-    killed += run_vecinfer({"run", "samples.yaml", "--store", "killed"}, folder(), after, SIGKILL)
-                  .code == 128 + SIGKILL;
-  }
+  const int killed = kill_at_random(
+      6, took, 7,
+      [&](int, std::chrono::microseconds after) { return run_vecinfer({"run", "samples.yaml", "--store", "killed"}, folder(), after, SIGKILL); },
+      [&] { fs::remove_all(folder() / "killed" / "evaluate"); });
   EXPECT_GT(killed, 0);
   ASSERT_EQ(run("killed").code, 0);
   for (const char* name : {"predictions.jsonl", "scores.jsonl", "metrics.json"})

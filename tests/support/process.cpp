@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "core/common/rng.h"
+
 namespace vi::test {
 namespace fs = std::filesystem;
 namespace {
@@ -54,17 +56,38 @@ Finished run_vecinfer(const std::vector<std::string>& arguments, const fs::path&
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
-  if (kill_after.count() > 0) {
-    std::this_thread::sleep_for(kill_after);
-    ::kill(child, signal);
-  }
   int status = 0;
-  ::waitpid(child, &status, 0);
+  pid_t ended = 0;
+  if (kill_after.count() > 0) {
+    const auto until = std::chrono::steady_clock::now() + kill_after;
+    while ((ended = ::waitpid(child, &status, WNOHANG)) == 0 && std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(std::min<std::chrono::steady_clock::duration>(until - std::chrono::steady_clock::now(), std::chrono::milliseconds(5)));
+    if (ended == 0) ::kill(child, signal);
+  }
+  if (ended == 0) ::waitpid(child, &status, 0);
   Finished finished;
   finished.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   finished.out = slurp(out);
   finished.err = slurp(err);
   return finished;
+}
+
+int kill_at_random(int runs, std::chrono::microseconds took, std::uint64_t seed,
+                   const std::function<Finished(int, std::chrono::microseconds)>& once, const std::function<void()>& come_through) {
+  using std::chrono::microseconds;
+  Rng rng(seed);
+  int killed = 0;
+  for (int i = 0; i < runs; ++i) {
+    const microseconds after(1 + static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(took.count()))));
+    const auto begun = std::chrono::steady_clock::now();
+    if (once(i, after).code == 128 + SIGKILL) {
+      ++killed;
+      continue;
+    }
+    took = std::min(took, std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - begun));
+    come_through();
+  }
+  return killed;
 }
 
 std::vector<std::pair<std::string, std::string>> snapshot(const fs::path& folder) {
