@@ -127,7 +127,7 @@ const std::vector<GatherRow>& gather_table() {
   static const std::vector<GatherRow> rows = {
 #define VI_GATHER(d, dk, bk, ck, sk, dv, bv, cv, sv, n, from, to) \
   {d, {dk, bk, sk}, {dv, bv, sv}, 8 * n, from, to},
-#include "cuda/decode_attention/gather_rows.inc"
+#include "cuda/decode_attention/gather/rows.inc"
 #undef VI_GATHER
   };
   return rows;

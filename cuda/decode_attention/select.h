@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cuda/decode_attention/params.h"
-#include "cuda/decode_attention/sliced_plan.h"
+#include "cuda/decode_attention/sliced/plan.h"
 
 namespace vi::cuda {
 

@@ -1,7 +1,7 @@
 // The look-up kernel's arguments and the choice of its instance.
 #include "cuda/common/check.h"
 #include "cuda/decode_attention/instances.h"
-#include "cuda/decode_attention/lookup.cuh"
+#include "cuda/decode_attention/lookup/lookup.cuh"
 
 namespace vi::cuda::lookup {
 

@@ -1,7 +1,7 @@
 // The look-up kernel for head_dim 128, keys d2b8, values d2b8: a kernel of its own.
 #include "cuda/common/check.h"
 #include "cuda/decode_attention/instances.h"
-#include "cuda/decode_attention/lookup_d2.cuh"
+#include "cuda/decode_attention/lookup/d2.cuh"
 
 namespace vi::cuda::lookup {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/common/check.h"
-#include "cuda/decode_attention/gather.cuh"
+#include "cuda/decode_attention/gather/gather.cuh"
 
 namespace vi::cuda::gather {
 
@@ -18,7 +18,7 @@ void launch_row(const WalkArgs& args, int n_ctas, cudaStream_t stream) {
 
 }  // namespace vi::cuda::gather
 
-// One instance: the columns of gather_rows.inc without the GQA range.
+// One instance: the columns of rows.inc without the GQA range.
 #define VI_GATHER_INSTANCE(d, dk, bk, ck, sk, dv, bv, cv, sv, n)                            \
   template void vi::cuda::gather::launch_row<d, vi::cuda::gather::Side<d, dk, bk, ck, sk>,  \
                                              vi::cuda::gather::Side<d, dv, bv, cv, sv>, n>( \

@@ -15,7 +15,7 @@
 //   zero.
 #pragma once
 
-#include "cuda/decode_attention/lookup.cuh"
+#include "cuda/decode_attention/lookup/lookup.cuh"
 
 namespace vi::cuda::lookup_d2 {
 

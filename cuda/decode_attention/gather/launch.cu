@@ -1,6 +1,6 @@
 // The gather kernel's arguments and the choice of its instance.
 #include "cuda/common/check.h"
-#include "cuda/decode_attention/gather.cuh"
+#include "cuda/decode_attention/gather/gather.cuh"
 #include "cuda/decode_attention/instances.h"
 
 namespace vi::cuda::gather {
@@ -23,7 +23,7 @@ void launch(const GatherRow& row, const DecodeParams& p, const KernelConfig& con
   if (row == GatherRow{d, {dk, bk, sk}, {dv, bv, sv}, 8 * n, from, to})                            \
     return launch_row<d, Side<d, dk, bk, ck, sk>, Side<d, dv, bv, cv, sv>, n>(args, config.n_ctas, \
                                                                               p.stream);
-#include "cuda/decode_attention/gather_rows.inc"
+#include "cuda/decode_attention/gather/rows.inc"
 #undef VI_GATHER
   throw_call("decode_attention: gather_table() names a row that is not compiled");
 }

@@ -20,7 +20,7 @@
 #include "cuda/common/element.cuh"
 #include "cuda/common/mma.cuh"
 #include "cuda/decode_attention/params.h"
-#include "cuda/decode_attention/sliced_plan.h"
+#include "cuda/decode_attention/sliced/plan.h"
 
 namespace vi::cuda::sliced {
 

@@ -3,7 +3,7 @@
 
 #include "cuda/common/check.h"
 #include "cuda/decode_attention/instances.h"
-#include "cuda/decode_attention/lookup.cuh"
+#include "cuda/decode_attention/lookup/lookup.cuh"
 
 namespace vi::cuda::lookup {
 

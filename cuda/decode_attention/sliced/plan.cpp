@@ -1,4 +1,4 @@
-#include "cuda/decode_attention/sliced_plan.h"
+#include "cuda/decode_attention/sliced/plan.h"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // Launcher of the sliced kernel.
 #include "cuda/common/check.h"
 #include "cuda/decode_attention/instances.h"
-#include "cuda/decode_attention/sliced.cuh"
+#include "cuda/decode_attention/sliced/sliced.cuh"
 
 namespace vi::cuda::sliced {
 namespace {

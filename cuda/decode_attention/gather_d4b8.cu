@@ -1,4 +1,0 @@
-// Instances of the gather kernel: lines of gather_rows.inc.
-#include "cuda/decode_attention/gather_launch.cuh"
-
-VI_GATHER_INSTANCE(128, 4, 8, 16, true, 4, 8, 16, true, 1)
