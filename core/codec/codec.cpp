@@ -229,6 +229,10 @@ Codec::Codec(std::shared_ptr<const Codec> base, const std::vector<LayerPart>& pa
   if (coded) spec_.window = coded->spec_.window;
 }
 
+std::shared_ptr<const Codec> Codec::member(int layer) const {
+  return composed() ? of_layer_.at(static_cast<std::size_t>(layer)) : nullptr;
+}
+
 bool Codec::exact() const {
   return composed() ? std::all_of(of_layer_.begin(), of_layer_.end(), [](const auto& codec) { return codec->exact(); }) : spec_.exact();
 }

@@ -65,6 +65,8 @@ class Codec {
   Codec(std::shared_ptr<const Codec> base, const std::vector<LayerPart>& parts);
   const CodecSpec& spec() const { return spec_; }  // composed: the base's, with the window of all
   bool composed() const { return !of_layer_.empty(); }
+  // Composed: the member that codes a layer; else null.
+  std::shared_ptr<const Codec> member(int layer) const;
   bool exact() const;                              // nothing is coded
   int n_layers() const { return n_layers_; }
   int n_kv_heads() const { return n_kv_heads_; }

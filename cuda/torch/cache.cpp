@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+
+#include <fmt/ranges.h>
 
 #include "core/codec/window.h"
 #include "core/common/error.h"
@@ -26,18 +29,30 @@ CodeShape code_shape(const eval::DeviceSide& side) {
   return {side.dsub, side.code_bits, side.shared};
 }
 
+KernelConfig pick_kernel(const Problem& problem, at::Device device, bool allow_naive) {
+  if (!device.is_cuda()) return select_naive(problem);
+  if (!allow_naive) return select_kernel(problem);
+  try {
+    return select_kernel(problem);
+  } catch (const Error&) {
+    return select_naive(problem);
+  }
+}
+
 }  // namespace
 
 std::optional<std::string> why_not_coded(const codec::Codec& codec) {
-  const codec::CodecSpec& s = codec.spec();
-  if (codec.composed()) return "its layers are coded by several methods";
-  for (const auto& [name, side] : {std::pair("keys", &s.key), std::pair("values", &s.value)})
-    if (side->code.kind != codec::CodeKind::vector)
-      return fmt::format("{} have no vector code", name);
-  for (int layer = 0; layer < codec.n_layers(); ++layer)
+  for (int layer = 0; layer < codec.n_layers(); ++layer) {
+    const auto member = codec.member(layer);
+    const codec::CodecSpec& spec = member ? member->spec() : codec.spec();
+    for (const auto& [name, side] : {std::pair("keys", &spec.key), std::pair("values", &spec.value)})
+      if (side->code.kind != codec::CodeKind::vector)
+        return fmt::format("{}{} have no vector code", name, member ? fmt::format(" of layer {}", layer) : "");
     for (const codec::HeadCoder* coder : {codec.key(layer, 0), codec.value(layer, 0)})
       if (!coder || !coder->vector_view())
         return fmt::format("layer {} holds more than plain vector codes", layer);
+  }
+  const codec::CodecSpec& s = codec.spec();
   if (s.window.key_flush != codec::Flush::block || s.window.value_flush != codec::Flush::block)
     return "the window slides";
   if (s.window.recent < 1) return "no window";
@@ -51,11 +66,17 @@ MemoryPlan DeviceCache::plan(const CacheShape& s, const codec::Codec* codec) {
     plan.add("dense keys and values", heads * s.capacity * s.head_dim * 2 * 2);
     return plan;
   }
-  const codec::CodecSpec& spec = codec->spec();
-  plan.add("codes", heads * (stream_of(layout_of(spec.key.code, s.head_dim), s.capacity) +
-                             stream_of(layout_of(spec.value.code, s.head_dim), s.capacity)));
-  plan.add("exact window", heads * window_rows(spec.window) * s.head_dim * 2 * 2);
-  plan.add("codebooks and maps", 3 * codec->bits(1 << 20).codebook_bytes);
+  std::int64_t streams = 0, tables = 0;
+  std::set<const codec::Codec*> members;  // each has tables of all layers
+  for (int layer = 0; layer < s.n_layers; ++layer) {
+    const auto member = codec->member(layer);
+    const codec::Codec& c = member ? *member : *codec;
+    if (members.insert(&c).second) tables += c.bits(1 << 20).codebook_bytes;
+    streams += stream_of(layout_of(c.spec().key.code, s.head_dim), s.capacity) + stream_of(layout_of(c.spec().value.code, s.head_dim), s.capacity);
+  }
+  plan.add("codes", streams * s.batch * s.n_kv_heads);
+  plan.add("exact window", heads * window_rows(codec->spec().window) * s.head_dim * 2 * 2);
+  plan.add("codebooks and maps", 3 * tables);
   return plan;
 }
 
@@ -82,41 +103,35 @@ DeviceCache::DeviceCache(const CacheShape& shape, std::shared_ptr<const eval::De
     recent_ = c.spec().window.recent;
     rows_ = window_rows(c.spec().window);
     coded_capacity_ = coded(s.capacity);
-    Problem problem;
-    problem.batch = s.batch, problem.n_q_heads = s.n_q_heads, problem.n_kv_heads = s.n_kv_heads;
-    problem.head_dim = s.head_dim;
-    problem.key = code_shape(codec_->key()), problem.value = code_shape(codec_->value());
-    problem.capacity = static_cast<int>(coded_capacity_);
-    problem.dense_capacity = static_cast<int>(rows_);
-    problem.dtype = s.dtype == at::kHalf ? Dtype::f16 : Dtype::bf16;
-    problem.sm = info.sm, problem.n_sms = info.n_sms;
-    if (!device.is_cuda()) {
-      config_ = select_naive(problem);
-    } else if (!allow_naive) {
-      config_ = select_kernel(problem);
-    } else {
-      try {
-        config_ = select_kernel(problem);
-      } catch (const Error&) {
-        config_ = select_naive(problem);
+    std::size_t workspace = 256;
+    for (int layer = 0; layer < s.n_layers; ++layer) {
+      const eval::DeviceCodec& tables = codec_->of(layer);
+      CodedLayer& to = coded_layers_.emplace_back();
+      Problem problem;
+      problem.batch = s.batch, problem.n_q_heads = s.n_q_heads, problem.n_kv_heads = s.n_kv_heads;
+      problem.head_dim = s.head_dim;
+      problem.key = code_shape(tables.key()), problem.value = code_shape(tables.value());
+      problem.capacity = static_cast<int>(coded_capacity_);
+      problem.dense_capacity = static_cast<int>(rows_);
+      problem.dtype = s.dtype == at::kHalf ? Dtype::f16 : Dtype::bf16;
+      problem.sm = info.sm, problem.n_sms = info.n_sms;
+      to.config = pick_kernel(problem, device, allow_naive);
+      workspace = std::max(workspace, to.config.workspace_bytes);
+      for (const bool is_key : {true, false}) {
+        const eval::DeviceSide& side = is_key ? tables.key() : tables.value();
+        const at::Tensor books = side.centroids[layer];  // [kv, books, ksub, dsub]
+        (is_key ? to.key_codes : to.value_codes) =
+            at::zeros({s.batch, s.n_kv_heads, stream_of(side.layout, coded_capacity_)}, options.dtype(at::kByte));
+        (is_key ? to.key_by_code : to.value_by_code) = books.permute({0, 2, 1, 3}).contiguous();
+        if (is_key)
+          to.key_mean = books.to(at::kFloat)
+                            .mean(2)
+                            .expand({s.n_kv_heads, side.layout.n_books, side.dsub})
+                            .reshape({s.n_kv_heads, s.head_dim})
+                            .contiguous();
       }
     }
-    for (const bool is_key : {true, false}) {
-      const eval::DeviceSide& side = is_key ? codec_->key() : codec_->value();
-      const at::Tensor& books = side.centroids;  // [L, kv, books, ksub, dsub]
-      (is_key ? key_codes_ : value_codes_) =
-          at::zeros({s.n_layers, s.batch, s.n_kv_heads, stream_of(side.layout, coded_capacity_)},
-                    options.dtype(at::kByte));
-      (is_key ? key_by_code_ : value_by_code_) = books.permute({0, 1, 3, 2, 4}).contiguous();
-      if (is_key)
-        key_mean_ = books.to(at::kFloat)
-                        .mean(3)
-                        .expand({s.n_layers, s.n_kv_heads, side.layout.n_books, side.dsub})
-                        .reshape({s.n_layers, s.n_kv_heads, s.head_dim})
-                        .contiguous();
-    }
-    workspace_ = at::zeros({static_cast<std::int64_t>(std::max<std::size_t>(config_.workspace_bytes, 256))},
-                           options.dtype(at::kByte));
+    workspace_ = at::zeros({static_cast<std::int64_t>(workspace)}, options.dtype(at::kByte));
   } else {
     if (device.is_cuda() && s.head_dim != 64 && s.head_dim != 128)
       fail("dense cache: head_dim 64 or 128 on the GPU, got {}", s.head_dim);
@@ -134,7 +149,10 @@ DeviceCache::DeviceCache(const CacheShape& shape, std::shared_ptr<const eval::De
 }
 
 std::string DeviceCache::kernel() const {
-  return codec_ ? kernel_name(config_.kind) : "dense";
+  if (!codec_) return "dense";
+  std::set<std::string> names;
+  for (const CodedLayer& layer : coded_layers_) names.insert(kernel_name(layer.config.kind));
+  return fmt::format("{}", fmt::join(names, " and "));
 }
 
 std::int64_t DeviceCache::coded(std::int64_t tokens) const {
@@ -144,25 +162,25 @@ std::int64_t DeviceCache::coded(std::int64_t tokens) const {
 std::int64_t DeviceCache::code_bytes() const {
   std::int64_t bytes = 0;
   for (const std::int64_t n : len_) {
-    if (codec_)
-      bytes += static_cast<std::int64_t>(codec_->key().layout.stream_bytes(static_cast<std::size_t>(coded(n))) +
-                                         codec_->value().layout.stream_bytes(static_cast<std::size_t>(coded(n))));
-    bytes += (n - coded(n)) * shape_.head_dim * 4;
+    for (int layer = 0; codec_ && layer < shape_.n_layers; ++layer)
+      for (const eval::DeviceSide* side : {&codec_->of(layer).key(), &codec_->of(layer).value()})
+        bytes += static_cast<std::int64_t>(side->layout.stream_bytes(static_cast<std::size_t>(coded(n))));
+    bytes += (n - coded(n)) * shape_.head_dim * 4 * shape_.n_layers;
   }
-  return bytes * shape_.n_layers * shape_.n_kv_heads;
+  return bytes * shape_.n_kv_heads;
 }
 
 void DeviceCache::reset() {
   std::fill(len_.begin(), len_.end(), 0);
   tokens_.zero_();
   // A partly filled last block has its unused codes zero (code_layout.h).
-  if (codec_) key_codes_.zero_(), value_codes_.zero_();
+  for (CodedLayer& layer : coded_layers_) layer.key_codes.zero_(), layer.value_codes.zero_();
 }
 
 void DeviceCache::clear(int sequence) {
   set_len(sequence, 0);
-  if (!codec_) return;
-  for (at::Tensor* codes : {&key_codes_, &value_codes_}) codes->select(1, sequence).zero_();
+  for (CodedLayer& layer : coded_layers_)
+    for (at::Tensor* codes : {&layer.key_codes, &layer.value_codes}) codes->select(0, sequence).zero_();
 }
 
 void DeviceCache::put_prompt(int layer, int sequence, const at::Tensor& k, const at::Tensor& v) {
@@ -180,12 +198,13 @@ void DeviceCache::put_prompt(int layer, int sequence, const at::Tensor& k, const
     value.narrow(1, 0, n).copy_(v);
     return;
   }
+  const CodedLayer& coded_layer = coded_layers_[static_cast<std::size_t>(layer)];
   const std::int64_t n_coded = coded(n), sinks = std::min<std::int64_t>(n, sinks_), tail = n - sinks - n_coded;
   const at::Tensor none = at::zeros({1}, tokens_.options());
   for (const bool is_key : {true, false}) {
-    const eval::DeviceSide& side = is_key ? codec_->key() : codec_->value();
+    const eval::DeviceSide& side = is_key ? codec_->of(layer).key() : codec_->of(layer).value();
     const at::Tensor& rows = is_key ? k : v;
-    const at::Tensor codes = (is_key ? key_codes_ : value_codes_)[layer].narrow(0, sequence, 1);
+    const at::Tensor codes = (is_key ? coded_layer.key_codes : coded_layer.value_codes).narrow(0, sequence, 1);
     if (n_coded > 0) encode({rows.narrow(1, sinks, n_coded).unsqueeze(0), none, codes, false}, side, layer);
     at::Tensor exact = at::cat({rows.narrow(1, 0, sinks), rows.narrow(1, sinks + n_coded, tail)}, 1).to(at::kFloat);
     if (!side.identity) exact = at::bmm(exact, side.a[layer]) + side.b[layer].unsqueeze(1);
@@ -201,8 +220,8 @@ void DeviceCache::set_len(int sequence, std::int64_t tokens) {
 }
 
 void DeviceCache::fill_random(std::int64_t tokens) {
-  for (const at::Tensor* t : {&key_codes_, &value_codes_})
-    if (t->defined()) {
+  for (const CodedLayer& layer : coded_layers_)
+    for (const at::Tensor* t : {&layer.key_codes, &layer.value_codes}) {
       at::Tensor flat = t->view({-1});  // in parts: random numbers are drawn as 8 bytes each
       for (std::int64_t i = 0; i < flat.numel(); i += std::int64_t{1} << 30)
         flat.narrow(0, i, std::min(flat.numel() - i, std::int64_t{1} << 30)).random_(0, 256);
@@ -231,8 +250,10 @@ void DeviceCache::flush(int layer) const {
       at::Tensor rows =
           (is_key ? key_rows_ : value_rows_)[layer].narrow(0, b, end - b).narrow(2, sinks_, recent_);
       if (end - b > 1) rows = rows.permute({0, 2, 1, 3}).contiguous().permute({0, 2, 1, 3});
-      encode({rows, first_.narrow(0, b, end - b), (is_key ? key_codes_ : value_codes_)[layer].narrow(0, b, end - b), true},
-             is_key ? codec_->key() : codec_->value(), layer);
+      const eval::DeviceCodec& tables = codec_->of(layer);
+      const CodedLayer& to = coded_layers_[static_cast<std::size_t>(layer)];
+      encode({rows, first_.narrow(0, b, end - b), (is_key ? to.key_codes : to.value_codes).narrow(0, b, end - b), true},
+             is_key ? tables.key() : tables.value(), layer);
     }
   }
 }
@@ -259,18 +280,16 @@ void DeviceCache::attend(int layer, const at::Tensor& q, at::Tensor& out) const 
   }
   DecodeParams p;
   p.q = q.const_data_ptr(), p.out = out.data_ptr();
-  at::Tensor keep[2];
+  const CodedLayer& coded_layer = coded_layers_[static_cast<std::size_t>(layer)];
   for (const bool is_key : {true, false}) {
-    const eval::DeviceSide& side = is_key ? codec_->key() : codec_->value();
+    const eval::DeviceSide& side = is_key ? codec_->of(layer).key() : codec_->of(layer).value();
     CodedSide& to = is_key ? p.key : p.value;
-    const at::Tensor codes = (is_key ? key_codes_ : value_codes_)[layer];
+    const at::Tensor& codes = is_key ? coded_layer.key_codes : coded_layer.value_codes;
     to.codes = codes.const_data_ptr<std::uint8_t>();
     to.outer_stride = codes.stride(0), to.head_stride = codes.stride(1);
-    to.centroids = static_cast<const char*>(side.centroids.const_data_ptr()) +
-                   layer * side.centroids.stride(0) * 2;
-    const at::Tensor& by_code = is_key ? key_by_code_ : value_by_code_;
-    to.by_code = static_cast<const char*>(by_code.const_data_ptr()) + layer * by_code.stride(0) * 2;
-    if (is_key) to.mean = key_mean_.const_data_ptr<float>() + layer * key_mean_.stride(0);
+    to.centroids = static_cast<const char*>(side.centroids.const_data_ptr()) + layer * side.centroids.stride(0) * 2;
+    to.by_code = (is_key ? coded_layer.key_by_code : coded_layer.value_by_code).const_data_ptr();
+    if (is_key) to.mean = coded_layer.key_mean.const_data_ptr<float>();
     to.dsub = side.dsub, to.code_bits = side.code_bits, to.shared = side.shared;
   }
   p.kv_len = kv_len_.const_data_ptr<int>();
@@ -281,7 +300,7 @@ void DeviceCache::attend(int layer, const at::Tensor& q, at::Tensor& out) const 
   p.dtype = dtype, p.scale = scale;
   p.workspace = workspace_.data_ptr();
   p.stream = current_stream(device_);
-  cuda::attend(p, config_, device_);
+  cuda::attend(p, coded_layer.config, device_);
 }
 
 void DeviceCache::advance() {

@@ -37,7 +37,7 @@ class DeviceCache {
 
   const CacheShape& shape() const { return shape_; }
   const eval::DeviceCodec* codec() const { return codec_.get(); }
-  std::string kernel() const;  // kernel_name() of what attends to codes, or "dense"
+  std::string kernel() const;  // kernel_name() of what attends to codes (each, where layers differ), or "dense"
   std::int64_t len(int sequence) const { return len_.at(static_cast<std::size_t>(sequence)); }
   std::int64_t code_bytes() const;  // that one step reads, all layers
 
@@ -75,10 +75,14 @@ class DeviceCache {
   int sinks_ = 0, recent_ = 0;
   std::int64_t rows_ = 0;            // of a window; of the dense cache: capacity
   std::int64_t coded_capacity_ = 0;
-  KernelConfig config_;
   int splits_ = 1;
-  at::Tensor key_codes_, value_codes_;  // u8 [n_layers, batch, n_kv_heads, stream]
-  at::Tensor key_by_code_, value_by_code_, key_mean_;
+  struct CodedLayer {
+    KernelConfig config;
+    at::Tensor key_codes, value_codes;      // u8 [batch, n_kv_heads, stream]
+    at::Tensor key_by_code, value_by_code;  // f16 [n_kv_heads, ksub, books, dsub]
+    at::Tensor key_mean;                    // f32 [n_kv_heads, head_dim]
+  };
+  std::vector<CodedLayer> coded_layers_;  // [n_layers]; dense: none
   at::Tensor key_rows_, value_rows_;    // [n_layers, batch, n_kv_heads, rows_, head_dim]
   at::Tensor workspace_;
   at::Tensor tokens_, kv_len_, dense_len_, slot_, first_;  // i32 [batch]

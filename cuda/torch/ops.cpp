@@ -62,6 +62,7 @@ void rope_append_plain(const StepRows& r, const eval::DeviceCodec* codec, int la
   };
   q = turn(q), k = turn(k);
   if (codec) {
+    codec = &codec->of(layer);
     if (codec->query().defined()) q = mapped(q, codec->query()[layer], {});
     if (!codec->key().identity) k = mapped(k, codec->key().a[layer], codec->key().b[layer]);
     if (!codec->value().identity) v = mapped(v, codec->value().a[layer], codec->value().b[layer]);
@@ -139,6 +140,7 @@ void rope_append(const StepRows& r, const eval::DeviceCodec* codec, int layer, b
   p.k_norm = r.k_norm.defined() ? r.k_norm.const_data_ptr() : nullptr;
   p.eps = static_cast<float>(r.eps);
   if (codec) {
+    codec = &codec->of(layer);
     p.key = side_map(codec->key(), layer);
     p.value = side_map(codec->value(), layer);
     if (codec->query().defined()) {

@@ -81,7 +81,6 @@ Stepper::Stepper(std::shared_ptr<const GpuEngine> engine, std::unique_ptr<Device
   gate_ = at::zeros({s.batch, c.ffn}, rows);
   both_ = at::zeros({s.batch, 2 * c.ffn}, rows);
   logits_ = at::zeros({s.batch, c.vocab}, f32);
-  inverse_ = cache_->codec() && !cache_->codec()->value().identity;
   attention_factor_ = c.rope.attention_factor;
   frequency_ = at::zeros({s.batch, c.head_dim / 2}, f32);
   if (engine_->device().is_cuda()) graph_ = std::make_unique<Graph>();
@@ -187,8 +186,8 @@ void Stepper::run(bool flush, Marks* marks) const {
     }
     cache_->attend(i, q_, o_);
     mark(4);
-    if (inverse_) {
-      const eval::DeviceSide& side = cache_->codec()->value();
+    if (cache_->codec() && !cache_->codec()->of(i).value().identity) {  // attention's output goes back
+      const eval::DeviceSide& side = cache_->codec()->of(i).value();
       const at::Tensor heads = o_.to(at::kFloat)
                                    .view({s.batch, c.n_kv_heads, -1, c.head_dim})
                                    .permute({1, 0, 2, 3})

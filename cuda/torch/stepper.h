@@ -59,7 +59,6 @@ class Stepper {
   at::Tensor frequency_, cos_sin_;
   double attention_factor_ = 1;
   mutable at::Tensor x_, scratch_, qkv_, q_, o_, o_rows_, gate_, both_, logits_, next_;
-  bool inverse_ = false;  // values are mapped: attention's output goes back
   std::unique_ptr<Graph> graph_;
   int eager_steps_ = 0;
 };

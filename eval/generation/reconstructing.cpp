@@ -82,7 +82,7 @@ class ReconstructingModel final : public StepModel, public model::AttentionHook 
 
   void code(int index, bool key, at::Tensor& rows, std::int64_t len, std::int64_t& coded) const {
     if (!codec_) return;
-    const DeviceSide& side = key ? codec_->key() : codec_->value();
+    const DeviceSide& side = key ? codec_->of(index).key() : codec_->of(index).value();
     if (!side.coded) return;
     const codec::WindowSpec& window = codec_->codec().spec().window;
     const std::int64_t now = codec::coded_tokens(window, key, len, side.seal);

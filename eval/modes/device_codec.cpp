@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/common/error.h"
 
@@ -53,6 +54,18 @@ DeviceCodec::DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device d
     : codec_(std::move(codec)), device_(device) {
   const std::int64_t layers = codec_->n_layers(), heads = codec_->n_kv_heads(),
                      d = codec_->head_dim();
+  if (codec_->composed()) {
+    std::map<const codec::Codec*, std::shared_ptr<const DeviceCodec>> members;
+    for (int layer = 0; layer < codec_->n_layers(); ++layer) {
+      const auto member = codec_->member(layer);
+      auto& tables = members[member.get()];
+      if (!tables) tables = std::make_shared<const DeviceCodec>(member, device_);
+      of_layer_.push_back(tables);
+      key_.coded |= tables->key_.coded;
+      value_.coded |= tables->value_.coded;
+    }
+    return;
+  }
   for (const bool is_key : {true, false}) {
     DeviceSide& side = is_key ? key_ : value_;
     const auto coder = [&](std::int64_t i) {
@@ -60,7 +73,7 @@ DeviceCodec::DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device d
       return is_key ? codec_->key(layer, head) : codec_->value(layer, head);
     };
     const codec::HeadCoder* first = nullptr;
-    bool whole = !codec_->composed();  // one code in every layer, none exact
+    bool whole = true;  // no layer is exact
     for (std::int64_t i = 0; i < layers * heads; ++i) {
       if (!coder(i)) whole = false;
       else if (!first) first = coder(i);
@@ -144,6 +157,7 @@ DeviceCodec::DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device d
 at::Tensor DeviceCodec::reconstruct(int layer, bool key, const at::Tensor& rows,
                                     std::int64_t from, std::int64_t position,
                                     const at::Tensor* keys) const {
+  if (!of_layer_.empty()) return of(layer).reconstruct(layer, key, rows, from, position, keys);
   const DeviceSide& side = key ? key_ : value_;
   at::Tensor out = rows.to(at::kFloat).clone();
   const std::int64_t heads = rows.size(0), n = rows.size(1), d = rows.size(2);

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <vector>
 
 #include "core/codec/codec.h"
 #include "core/quant/code_layout.h"
@@ -36,6 +37,9 @@ class DeviceCodec {
  public:
   DeviceCodec(std::shared_ptr<const codec::Codec> codec, at::Device device);
   const codec::Codec& codec() const { return *codec_; }
+  // What codes a layer: this, or of a composed codec the layer's member. The tables below are empty in a composed one, but for
+  // `coded`: is any layer?
+  const DeviceCodec& of(int layer) const { return of_layer_.empty() ? *this : *of_layer_.at(static_cast<std::size_t>(layer)); }
   const DeviceSide& key() const { return key_; }
   const DeviceSide& value() const { return value_; }
   // q -> the keys' space, score for score: q' = q a^-T; undefined without transforms.
@@ -55,6 +59,7 @@ class DeviceCodec {
   at::Device device_;
   DeviceSide key_, value_;
   at::Tensor query_, query_scale_;
+  std::vector<std::shared_ptr<const DeviceCodec>> of_layer_;
 };
 
 }  // namespace vi::eval

@@ -125,6 +125,13 @@ std::shared_ptr<const codec::Codec> small_codec(const ModelConfig& c) {
   return random_vector_codec(c.n_layers, c.n_kv_heads, c.head_dim, window);
 }
 
+// The same, and layers by another code.
+std::shared_ptr<const codec::Codec> mixed_codec(const ModelConfig& c) {
+  const auto base = small_codec(c);
+  const auto other = random_vector_codec(c.n_layers, c.n_kv_heads, c.head_dim, base->spec().window, 8, 3);
+  return std::make_shared<codec::Codec>(base, std::vector<codec::LayerPart>{{other, {c.n_layers - 1}}});
+}
+
 std::unique_ptr<Stepper> two_stepper(const ModelConfig& c, const model::WeightFile& weights,
                                      const std::shared_ptr<const codec::Codec>& codec, at::Device device,
                                      const StepOptions& options) {
@@ -136,10 +143,10 @@ std::unique_ptr<Stepper> two_stepper(const ModelConfig& c, const model::WeightFi
 
 TEST(Stepper, StepsAreTheCpuCachesOnTheCpu) {
   for (const Variant& v : kVariants)
-    for (const bool coded : {true, false}) {
+    for (const char* coded : {"one code", "mixed", ""}) {
       const ModelConfig c = config_of(v);
       const vi::testing::RandomWeights weights(c);
-      const auto codec = coded ? small_codec(c) : nullptr;
+      const auto codec = !*coded ? nullptr : *coded == 'm' ? mixed_codec(c) : small_codec(c);
       const TwoSequences ids(c);
       const auto one = cpu_steps(c, weights, codec, std::span(ids.one).first(ids.kFirst + ids.kSteps), ids.kFirst);
       const auto two = cpu_steps(c, weights, codec, std::span(ids.two).first(ids.kSecond + ids.kSteps), ids.kSecond);
@@ -227,6 +234,8 @@ TEST(DeviceCache, RefusesWhatItCannotHold) {
   window.recent = 8;
   const auto integers = vi::testing::integer_codec(c.n_layers, c.n_kv_heads, c.head_dim, window);
   EXPECT_EQ(*why_not_coded(*integers), "keys have no vector code");
+  const auto whole = random_vector_codec(c.n_layers, c.n_kv_heads, c.head_dim, window);
+  EXPECT_EQ(*why_not_coded(codec::Codec(whole, {{integers, {1}}})), "keys of layer 1 have no vector code");
   window.value_flush = codec::Flush::sliding;
   const auto sliding = random_vector_codec(c.n_layers, c.n_kv_heads, c.head_dim, window);
   EXPECT_EQ(*why_not_coded(*sliding), "the window slides");
@@ -269,7 +278,7 @@ TEST_F(OnGpu, StepsAreTheTwinsOfTheCpu) {
     ModelConfig c = config_of(v);
     c.head_dim = 32;  // the least that the fused encode serves
     const vi::testing::RandomWeights weights(c);
-    const auto codec = small_codec(c);
+    const auto codec = v.qkv_bias ? mixed_codec(c) : small_codec(c);
     const TwoSequences ids(c);
     const auto want = ids.run(*two_stepper(c, weights, codec, at::kCPU, {}));
     for (const StepOptions& options : {StepOptions{false, true}, StepOptions{false, false}, StepOptions{true, false}}) {

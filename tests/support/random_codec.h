@@ -10,12 +10,13 @@
 
 namespace vi::testing {
 
-// d4b4 vectors on keys and values, keys smoothed and rotated; one codebook a KV head.
+// Vectors (d4b4) on keys and values, keys smoothed and rotated; one codebook a KV head.
 inline std::shared_ptr<const codec::Codec> random_vector_codec(int n_layers, int n_kv_heads,
                                                                int head_dim,
-                                                               codec::WindowSpec window) {
+                                                               codec::WindowSpec window, int dsub = 4, int bits = 4) {
   codec::CodecSpec spec;
   spec.window = window;
+  const int ksub = 1 << bits;
   codec::TransformSet transforms{n_layers, n_kv_heads, head_dim, {}, {}};
   codec::CodebookSet books;
   codec::TransformSpec smooth;
@@ -23,12 +24,12 @@ inline std::shared_ptr<const codec::Codec> random_vector_codec(int n_layers, int
   spec.key.transforms = {smooth, {}};
   for (codec::SideSpec* side : {&spec.key, &spec.value}) {
     side->code.kind = codec::CodeKind::vector;
-    side->code.dsub = 4;
-    side->code.bits = 4;
+    side->code.dsub = dsub;
+    side->code.bits = bits;
     codec::CodebookSide& book = side == &spec.key ? books.key : books.value;
-    book = {n_layers, n_kv_heads, 1, 16, 4, {}};
+    book = {n_layers, n_kv_heads, 1, ksub, dsub, {}};
     book.centroids =
-        normals(static_cast<std::size_t>(n_layers) * n_kv_heads * 64, side == &spec.key ? 1 : 2);
+        normals(static_cast<std::size_t>(n_layers * n_kv_heads * ksub * dsub), side == &spec.key ? 1 : 2);
     for (float& c : book.centroids) c = half_to_float(float_to_half(c));
   }
   for (int i = 0; i < n_layers * n_kv_heads; ++i) {
