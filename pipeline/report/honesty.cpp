@@ -5,6 +5,8 @@
 #include <optional>
 #include <set>
 
+#include <fmt/ranges.h>
+
 #include "core/codec/method.h"
 #include "core/common/error.h"
 #include "pipeline/paths.h"
@@ -53,8 +55,10 @@ struct Cell {
   bool perplexity = false;
 };
 
+// One experiment; its methods may have run on different machines.
 struct Source {
-  std::string file, experiment;
+  std::string experiment;
+  std::set<std::string> files;
   std::map<std::string, Cell> cells;  // by method
   std::set<std::string> tasks;
   std::int64_t n = 0;   // of one method
@@ -104,8 +108,9 @@ std::string honesty_markdown(const HonestyInput& input) {
     const std::string model = row.at("model"), method = row.at("method"), experiment = row.value("experiment", "");
     if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
     auto& sources = all[model][*column];
-    auto source = std::find_if(sources.begin(), sources.end(), [&](const Source& s) { return s.file == file && s.experiment == experiment; });
-    if (source == sources.end()) source = sources.insert(sources.end(), Source{file, experiment, {}, {}, 0, ""});
+    auto source = std::find_if(sources.begin(), sources.end(), [&](const Source& s) { return s.experiment == experiment; });
+    if (source == sources.end()) source = sources.insert(sources.end(), Source{experiment, {}, {}, {}, 0, ""});
+    source->files.insert(file);
     Cell& cell = source->cells[method];
     cell.scores[row.at("task").get<std::string>()] = row.at("score").get<double>();
     cell.perplexity = row.at("metric") == "perplexity";
@@ -149,7 +154,7 @@ std::string honesty_markdown(const HonestyInput& input) {
     bool any = false;
     for (int c = 0; c < kColumns; ++c)
       if (chosen[c]) {
-        out += fmt::format("{} {}: {} ({}; {}{})", any ? ";" : "", kTitles[c], chosen[c]->file, chosen[c]->experiment,
+        out += fmt::format("{} {}: {} ({}; {}{})", any ? ";" : "", kTitles[c], fmt::join(chosen[c]->files, " and "), chosen[c]->experiment,
                            c == needle || c == longbench ? fmt::format("{} tasks, ", chosen[c]->tasks.size()) : "", chosen[c]->protocol);
         any = true;
       }
