@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 
+#include "core/common/bytes.h"
 #include "core/common/error.h"
 #include "core/common/rng.h"
 #include "eval/modes/device_codec.h"
@@ -17,6 +18,7 @@
 namespace vi::eval {
 namespace {
 
+constexpr int kStepsACheckpoint = 16;
 constexpr double kBeta1 = 0.9, kBeta2 = 0.95, kEpsilon = 1e-12;
 
 // One side's centroids as start + unit x offset, a tensor for each layer that has books of its own.
@@ -51,6 +53,24 @@ struct Parameters {
       offset[l].addcdiv_(first[l], size, -rate / (1 - std::pow(kBeta1, t)));
       offset[l].mutable_grad() = at::Tensor();
     }
+  }
+  // What steps change, as bytes and back.
+  void put(ByteWriter& out) const {
+    for (const auto* list : {&offset, &first, &second})
+      for (const at::Tensor& x : *list) {
+        const at::Tensor flat = x.detach().to(at::kCPU).contiguous();
+        out.put(std::span(flat.const_data_ptr<float>(), static_cast<std::size_t>(flat.numel())));
+      }
+  }
+  void take(ByteReader& in) {
+    const at::NoGradGuard guard;
+    for (auto* list : {&offset, &first, &second})
+      for (at::Tensor& x : *list) {
+        std::vector<float> values;
+        in.take(values);
+        VI_CHECK(std::ssize(values) == x.numel(), "a checkpoint of other codebooks");
+        x.copy_(at::from_blob(values.data(), x.sizes(), at::kFloat));
+      }
   }
   void write(codec::CodebookSide& side) const {
     if (start.empty()) return;
@@ -125,7 +145,7 @@ double divergence(const model::Decoder& decoder, TuneAttention& hook, const std:
 TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const codec::Codec> codec,
                           const std::vector<std::vector<std::int32_t>>& windows,
                           const std::vector<std::vector<std::int32_t>>& held_out, const TuneSettings& settings,
-                          Progress& progress) {
+                          Progress& progress, const TuneCheckpoint& checkpoint) {
   VI_CHECK(decoder.options().dtype == at::kFloat && !windows.empty() && !held_out.empty(), "tuning needs f32 and text");
   const codec::CodebookSet& books = codec->codebooks();
   const DeviceCodec tables(codec, decoder.options().device);
@@ -144,7 +164,17 @@ TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const c
   };
   TuneResult result;
   result.books = books;
-  result.before = on_held_out();
+  int done = 0;
+  const auto saved = checkpoint.load ? checkpoint.load() : std::nullopt;
+  if (saved) {
+    ByteReader in(*saved);
+    in.take(done);
+    in.take(result.before);
+    key.take(in);
+    value.take(in);
+  } else {
+    result.before = on_held_out();
+  }
   Rng random(settings.seed);
   std::vector<std::size_t> order;
   for (int t = 1; t <= settings.steps; ++t) {
@@ -152,11 +182,24 @@ TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const c
       for (std::size_t i = 0; i < windows.size(); ++i) order.push_back(i);
       for (std::size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random.below(i + 1)]);
     }
-    divergence(decoder, hook, windows[order.back()], exact[order.back()], true);
+    const std::size_t window = order.back();
     order.pop_back();
+    if (t <= done) {  // the order of windows is drawn alike
+      progress.advance(1);
+      continue;
+    }
+    divergence(decoder, hook, windows[window], exact[window], true);
     const double rate = settings.rate * 0.5 * (1 + std::cos(std::numbers::pi * (t - 1) / settings.steps));
     key.step(t, rate);
     value.step(t, rate);
+    if (checkpoint.save && t % kStepsACheckpoint == 0) {
+      ByteWriter out;
+      out.put(t);
+      out.put(result.before);
+      key.put(out);
+      value.put(out);
+      checkpoint.save(out.bytes());
+    }
     progress.advance(1);
   }
   result.after = on_held_out();

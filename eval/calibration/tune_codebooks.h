@@ -5,7 +5,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/codec/codec.h"
@@ -27,6 +31,12 @@ struct TuneResult {
   bool kept = false;             // whether `books` are the tuned ones
 };
 
+// Where the state after some steps is kept, so that a killed run goes on from there to the same bytes; empty: nowhere.
+struct TuneCheckpoint {
+  std::function<std::optional<std::string>()> load;
+  std::function<void(std::string_view)> save;
+};
+
 // decoder: plain and f32 (core/decoder/decoder.h: autograd goes through ATen operations only), on any
 // device. codec: plain vector codes on at least one side, else Error. windows, held_out: token ids, not
 // empty. Memory grows with window length squared x query heads x layers: 7 GiB at 1024 tokens of a model of
@@ -34,6 +44,6 @@ struct TuneResult {
 TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const codec::Codec> codec,
                           const std::vector<std::vector<std::int32_t>>& windows,
                           const std::vector<std::vector<std::int32_t>>& held_out, const TuneSettings& settings,
-                          Progress& progress);
+                          Progress& progress, const TuneCheckpoint& checkpoint = {});
 
 }  // namespace vi::eval

@@ -1,10 +1,10 @@
 // books: the centroids of one side, layer by layer with a checkpoint each. codebook: both sides in one
 // codebook.h5 (VecInfer section 4.1; scopes: core/codec/train.h).
-#include <cstring>
 #include <optional>
 
 #include "core/codec/codec_io.h"
 #include "core/codec/train.h"
+#include "core/common/bytes.h"
 #include "core/common/interrupt.h"
 #include "core/model/load.h"
 #include "eval/gpu_backend.h"
@@ -15,61 +15,32 @@
 namespace vi::pipeline {
 namespace {
 
-template <class T>
-void put(std::string& out, const T* data, std::size_t n) {
-  out.append(reinterpret_cast<const char*>(data), n * sizeof(T));
-}
-template <class T>
-void put_vector(std::string& out, const std::vector<T>& values) {
-  const std::uint64_t n = values.size();
-  put(out, &n, 1);
-  put(out, values.data(), values.size());
-}
-
-// A part as bytes for a checkpoint; the store adds the checksum, so damage never reaches take().
+// A part as bytes for a checkpoint; the store adds the checksum, so damage never reaches part_from().
 std::string part_bytes(const codec::BookPart& part) {
-  std::string out;
-  const int head[] = {part.n_groups, part.n_books, part.ksub, part.dsub, part.dead};
-  put(out, head, 5);
-  put_vector(out, part.centroids);
-  put_vector(out, part.usage);
-  put_vector(out, part.train_mse);
-  put_vector(out, part.n_train);
-  return out;
+  ByteWriter out;
+  out.put(std::vector<int>{part.n_groups, part.n_books, part.ksub, part.dsub, part.dead});
+  out.put(part.centroids);
+  out.put(part.usage);
+  out.put(part.train_mse);
+  out.put(part.n_train);
+  return out.bytes();
 }
-
-struct Reader {
-  const std::string& bytes;
-  std::size_t at = 0;
-  void take(void* out, std::size_t n) {
-    VI_CHECK(n <= bytes.size() - at, "checkpoint is short");
-    std::memcpy(out, bytes.data() + at, n);
-    at += n;
-  }
-  template <class T>
-  void take_vector(std::vector<T>& out) {
-    std::uint64_t n = 0;
-    take(&n, sizeof n);
-    VI_CHECK(n <= (bytes.size() - at) / sizeof(T), "checkpoint is short");
-    out.resize(n);
-    take(out.data(), n * sizeof(T));
-  }
-};
 
 codec::BookPart part_from(const std::string& bytes) {
   codec::BookPart part;
-  Reader reader{bytes};
-  int head[5];
-  reader.take(head, sizeof head);
+  ByteReader in(bytes);
+  std::vector<int> head;
+  in.take(head);
+  VI_CHECK(head.size() == 5, "a checkpoint's head of {} numbers", head.size());
   part.n_groups = head[0];
   part.n_books = head[1];
   part.ksub = head[2];
   part.dsub = head[3];
   part.dead = head[4];
-  reader.take_vector(part.centroids);
-  reader.take_vector(part.usage);
-  reader.take_vector(part.train_mse);
-  reader.take_vector(part.n_train);
+  in.take(part.centroids);
+  in.take(part.usage);
+  in.take(part.train_mse);
+  in.take(part.n_train);
   return part;
 }
 

@@ -1,6 +1,7 @@
 // gradients: the log-loss's gradient with respect to each key and value of the dump's tokens
-// (eval/calibration/kv_gradients.h) -> kv_gradients.h5. Only where a method's k-means is weighted by Fisher information.
+// (eval/calibration/kv_gradients.h) -> kv_gradients.h5, a checkpoint a sequence. Only where a method's k-means is weighted by Fisher information.
 #include "core/artifact/contracts.h"
+#include "core/common/bytes.h"
 #include "core/common/interrupt.h"
 #include "core/model/load.h"
 #include "eval/calibration/kv_gradients.h"
@@ -19,7 +20,7 @@ std::vector<std::string> run_gradients(StageContext& context) {
   const std::vector<Sequence> sequences = draw_sequences(session);
   const TokenSample kept = even_sample(sequences, session.plan().experiment.calibration.tokens);
 
-  const std::unique_ptr<model::Decoder> decoder = session.plain_decoder();
+  std::unique_ptr<model::Decoder> decoder;  // where a sequence is left to do
 
   auto file = artifact::H5File::create(context.pending.path("kv_gradients.h5"));
   artifact::stamp(file, artifact::FileKind::kv_gradients);
@@ -38,14 +39,31 @@ std::vector<std::string> run_gradients(StageContext& context) {
     const std::int64_t n = std::ssize(rows);
     for (const std::int64_t row : rows) position.push_back(static_cast<std::int32_t>(row));
     if (n > 0) {
-      const eval::KvGradients gradients = eval::kv_gradients(*decoder, sequences[s].ids);
-      const at::Tensor pick = at::tensor(rows, at::kLong).to(decoder->options().device);
+      // Per layer: of key rows, of value rows.
+      const std::string name = fmt::format("sequence_{:04}", s);
+      const std::size_t size = static_cast<std::size_t>(c.n_kv_heads * n * c.head_dim);
+      std::vector<float> data;
+      if (const auto saved = context.pending.load_checkpoint(name)) {
+        ByteReader(*saved).take(data);
+      } else {
+        if (!decoder) decoder = session.plain_decoder();
+        const eval::KvGradients gradients = eval::kv_gradients(*decoder, sequences[s].ids);
+        const at::Tensor pick = at::tensor(rows, at::kLong).to(decoder->options().device);
+        for (int layer = 0; layer < c.n_layers; ++layer)
+          for (const auto* side : {&gradients.key, &gradients.value}) {
+            const at::Tensor flat = (*side)[static_cast<std::size_t>(layer)].index_select(1, pick).to(at::kCPU).contiguous();
+            data.insert(data.end(), flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel());
+          }
+        ByteWriter bytes;
+        bytes.put(data);
+        context.pending.save_checkpoint(name, bytes.bytes());
+      }
+      VI_CHECK(data.size() == 2 * size * static_cast<std::size_t>(c.n_layers), "checkpoint {} has a wrong size", name);
+      const float* at = data.data();
       for (int layer = 0; layer < c.n_layers; ++layer)
-        for (const bool key : {true, false}) {
-          const at::Tensor& g = (key ? gradients.key : gradients.value)[static_cast<std::size_t>(layer)];
-          const at::Tensor flat = g.index_select(1, pick).to(at::kCPU).contiguous();
-          file.write_slab<float>(layer_group(layer) + (key ? "/key" : "/value"), {{0, token_at, 0}, {c.n_kv_heads, n, c.head_dim}},
-                                 {flat.const_data_ptr<float>(), static_cast<std::size_t>(flat.numel())});
+        for (const char* side : {"/key", "/value"}) {
+          file.write_slab<float>(layer_group(layer) + side, {{0, token_at, 0}, {c.n_kv_heads, n, c.head_dim}}, {at, size});
+          at += size;
         }
     }
     token_at += n;

@@ -48,7 +48,9 @@ std::vector<std::string> run_tune(StageContext& context, const Method& method) {
   settings.sinks = method.codec.window.sinks;
   settings.seed = method.codebook.train.seed;
   context.progress.begin(session.current_label, settings.steps);
-  const eval::TuneResult result = eval::tune_codebooks(*decoder, codec, windows, held_out, settings, context.progress);
+  const eval::TuneResult result = eval::tune_codebooks(
+      *decoder, codec, windows, held_out, settings, context.progress,
+      {[&] { return context.pending.load_checkpoint("steps"); }, [&](std::string_view bytes) { context.pending.save_checkpoint("steps", bytes); }});
   context.progress.end();
 
   codec::CodebookFacts key, value;

@@ -173,6 +173,43 @@ TEST_F(Cli, KilledAtRandomMomentsEndsInTheSameBytes) {
   EXPECT_TRUE(got == expected) << got.size() << " files, expected " << expected.size();
 }
 
+// Stages that take long on a large model keep what they have by sequence or by step: gradients, statistics, tune.
+TEST_F(Cli, LongStagesGoOnWhereTheyWereKilled) {
+  std::string yaml = kExperiment;
+  const std::string method = "  - {method: kivi-2, codec: {window: {recent: 32}}}\n";
+  yaml.replace(yaml.find(method), method.size(),
+               "  - {method: cq-4c8b-fisher}\n"
+               "  - {method: vecinfer+2, codec: {window: {recent: 32}}, codebook: {tune_steps: 40, tune_window: 64, tune_rate: 0.05}}\n");
+  write(folder() / "tiny.yaml", yaml);
+  const std::vector<std::string> words{"run", "tiny.yaml", "--set", "calibration.sequences=6", "--store"};
+  const auto in = [&](const char* store) {
+    std::vector<std::string> all = words;
+    all.push_back(store);
+    return all;
+  };
+  const Finished whole = vi(in("whole"));
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  for (const char* stage : {"statistics", "gradients", "tune"}) {
+    const fs::path place = folder() / "killed" / stage;
+    const auto kept_some = [&] {
+      std::error_code gone;  // the folder is renamed when the stage is done
+      for (fs::recursive_directory_iterator file(place, gone), end; !gone && file != end; file.increment(gone))
+        if (file->path().parent_path().filename() == "checkpoints" && file->path().extension() != ".tmp") return true;
+      return false;
+    };
+    int code = 0;
+    for (int i = 0; i < 20 && code != 128 + SIGKILL; ++i) {
+      fs::remove_all(place);
+      code = run_vecinfer_until(in("killed"), folder(), kept_some, SIGKILL).code;
+    }
+    EXPECT_EQ(code, 128 + SIGKILL) << stage;
+  }
+  const Finished last = vi(in("killed"));
+  ASSERT_EQ(last.code, 0) << last.err;
+  for (const char* stage : {"gradients", "statistics", "tune", "codebook"})
+    EXPECT_TRUE(snapshot(folder() / "killed" / stage) == snapshot(folder() / "whole" / stage)) << stage;
+}
+
 TEST_F(Cli, TheNumberOfThreadsChangesNoByte) {
   ASSERT_EQ(::setenv("OMP_NUM_THREADS", "1", 1), 0);
   EXPECT_EQ(vi({"run", "tiny.yaml", "--store", "one"}).code, 0);

@@ -35,8 +35,10 @@ Scratch::~Scratch() {
   fs::remove_all(path_, code);
 }
 
-Finished run_vecinfer(const std::vector<std::string>& arguments, const fs::path& folder,
-                      std::chrono::microseconds kill_after, int signal) {
+namespace {
+
+// moment: empty, or asked every millisecond whether to send `signal`.
+Finished run(const std::vector<std::string>& arguments, const fs::path& folder, const std::function<bool()>& moment, int signal) {
   const Scratch io;
   std::vector<std::string> words{VI_BINARY};
   words.insert(words.end(), arguments.begin(), arguments.end());
@@ -58,10 +60,8 @@ Finished run_vecinfer(const std::vector<std::string>& arguments, const fs::path&
   }
   int status = 0;
   pid_t ended = 0;
-  if (kill_after.count() > 0) {
-    const auto until = std::chrono::steady_clock::now() + kill_after;
-    while ((ended = ::waitpid(child, &status, WNOHANG)) == 0 && std::chrono::steady_clock::now() < until)
-      std::this_thread::sleep_for(std::min<std::chrono::steady_clock::duration>(until - std::chrono::steady_clock::now(), std::chrono::milliseconds(5)));
+  if (moment) {
+    while ((ended = ::waitpid(child, &status, WNOHANG)) == 0 && !moment()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     if (ended == 0) ::kill(child, signal);
   }
   if (ended == 0) ::waitpid(child, &status, 0);
@@ -70,6 +70,18 @@ Finished run_vecinfer(const std::vector<std::string>& arguments, const fs::path&
   finished.out = slurp(out);
   finished.err = slurp(err);
   return finished;
+}
+
+}  // namespace
+
+Finished run_vecinfer(const std::vector<std::string>& arguments, const fs::path& folder, std::chrono::microseconds kill_after, int signal) {
+  if (kill_after.count() <= 0) return run(arguments, folder, {}, signal);
+  const auto until = std::chrono::steady_clock::now() + kill_after;
+  return run(arguments, folder, [until] { return std::chrono::steady_clock::now() >= until; }, signal);
+}
+
+Finished run_vecinfer_until(const std::vector<std::string>& arguments, const fs::path& folder, const std::function<bool()>& moment, int signal) {
+  return run(arguments, folder, moment, signal);
 }
 
 int kill_at_random(int runs, std::chrono::microseconds took, std::uint64_t seed,

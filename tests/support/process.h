@@ -19,6 +19,10 @@ struct Finished {
 Finished run_vecinfer(const std::vector<std::string>& arguments, const std::filesystem::path& folder,
                       std::chrono::microseconds kill_after = {}, int signal = 9);
 
+// The same, killed when `moment` comes: asked every millisecond.
+Finished run_vecinfer_until(const std::vector<std::string>& arguments, const std::filesystem::path& folder, const std::function<bool()>& moment,
+                            int signal = 9);
+
 // Kills runs at random moments: `once(i, after)` is run i, killed `after` its begin. A run that came through is shorter than
 // was thought: `come_through` then takes away what the next would find done. `took`: of a whole run. Returns how many of
 // `runs` were killed.
