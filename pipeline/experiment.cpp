@@ -18,6 +18,8 @@ void CalibrationSpec::check(const Mark& mark) const {
   if (sequences < 1) config_fail(mark, "calibration: sequences {} is below 1", sequences);
   if (tokens < 16) config_fail(mark, "calibration: tokens {} is below 16", tokens);
   if (probes < 0) config_fail(mark, "calibration: probes {} is negative", probes);
+  if (!(temperature > 0)) config_fail(mark, "calibration: temperature {} is not positive", temperature);
+  if (source == TextSource::model && !files.empty()) config_fail(mark, "calibration: 'files' beside 'source: model': one text at a time; files: [] takes them away");
 }
 
 void CodebookSpec::check(const Mark& mark) const {
@@ -225,7 +227,7 @@ Plan load_plan(const std::string& yaml, const std::vector<std::string>& sets, co
       config_fail(mark, "method name '{}' is used twice; give one another name with 'as'", plan.methods.back().name);
   }
   if (plan.methods.empty()) config_fail(root.mark, "'methods' is missing or empty");
-  if (std::any_of(plan.methods.begin(), plan.methods.end(), calibrated) && experiment.calibration.files.empty())
+  if (std::any_of(plan.methods.begin(), plan.methods.end(), calibrated) && experiment.calibration.source == TextSource::files && experiment.calibration.files.empty())
     config_fail(root.mark, "'calibration: files' is missing, and a method of this experiment needs calibration");
 
   names.clear();

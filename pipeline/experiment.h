@@ -43,7 +43,15 @@ struct ModelSpec {
   }
 };
 
+// Whose text calibrates: given files, or what the model itself writes.
+enum class TextSource { files, model };
+constexpr auto enum_names(TextSource) {
+  return std::array{std::pair{"files"sv, TextSource::files}, std::pair{"model"sv, TextSource::model}};
+}
+
 struct CalibrationSpec {
+  TextSource source = TextSource::files;
+  double temperature = 1.0;
   std::vector<std::string> files;
   std::string field = "text";
   int seq_len = 2048;
@@ -54,6 +62,8 @@ struct CalibrationSpec {
   bool allow_leak = false;
   template <class V>
   void visit(V& v) {
+    v("source", source, "files | model: what the model writes itself, each sequence from a random first token; no text is needed");
+    v("temperature", temperature, "source: model: of its sampling");
     v("files", files, "text files, or .jsonl files of which `field` is read");
     v("field", field, "the text's field in a .jsonl file");
     v("seq_len", seq_len, "tokens of one sequence through the model");

@@ -55,6 +55,22 @@ class Builder {
     return static_cast<int>(graph_.nodes.size()) - 1;
   }
 
+  // Calibration text of the model's own.
+  int text() {
+    Node node;
+    node.stage = "text";
+    node.label = "calibration text by " + plan_.model.name;
+    node.version = kTextVersion;
+    const CalibrationSpec& spec = plan_.experiment.calibration;
+    node.fields = Json{{"seq_len", spec.seq_len}, {"sequences", spec.sequences}, {"seed", spec.seed}, {"temperature", spec.temperature},
+                       {"compute", session_.compute_fields()}};
+    // As for evaluate: on a GPU rounding depends on the batch.
+    if (session_.device() == Device::cuda) node.fields["batch"] = plan_.experiment.generation.batch;
+    node.files["model"] = session_.model_sha256();
+    node.code = run_text;
+    return add(std::move(node));
+  }
+
   Node dump() {
     Node node;
     node.stage = "dump";
@@ -65,6 +81,10 @@ class Builder {
                        {"probes", spec.probes}, {"seed", spec.seed}, {"field", spec.field},
                        {"tap", "post_rope"}, {"compute", session_.compute_fields()}};
     node.files["model"] = session_.model_sha256();
+    if (spec.source == TextSource::model) {
+      node.fields.erase("field");
+      node.inputs = {{"text", text()}};
+    }
     for (std::size_t i = 0; i < spec.files.size(); ++i)
       node.files[fmt::format("text_{}", i)] = session_.file_sha256(spec.files[i]);
     node.code = run_dump;

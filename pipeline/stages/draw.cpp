@@ -53,7 +53,16 @@ class Reservoir {
 
 }  // namespace
 
-std::vector<Sequence> draw_sequences(Session& session) {
+std::vector<Sequence> draw_sequences(StageContext& context) {
+  if (const artifact::Artifact* text = context.find_input("text")) {
+    std::vector<Sequence> sequences;
+    for_each_json_line(text->checked("text.jsonl"), [&](std::int64_t, const Json& line) {
+      const auto i = std::ssize(sequences);
+      sequences.push_back({i, static_cast<std::int32_t>(i), line.at("ids").get<std::vector<std::int32_t>>()});
+    });
+    return sequences;
+  }
+  Session& session = context.session;
   const CalibrationSpec& spec = session.plan().experiment.calibration;
   const model::Tokenizer& tokenizer = *session.model().tokenizer;
   Reservoir reservoir(spec);

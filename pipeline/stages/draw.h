@@ -1,10 +1,11 @@
 // Which tokens of the calibration text are looked at: sequences drawn by a reservoir while the text streams
-// by, and an even sample of their tokens. dump, statistics and gradients draw the same.
+// by, and an even sample of their tokens; or what the model wrote (stage `text`). dump, statistics, gradients and tune draw the same.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "pipeline/graph.h"
 #include "pipeline/session.h"
 
 namespace vi::pipeline {
@@ -16,7 +17,7 @@ struct Sequence {
 };
 
 // Memory is bounded by the drawn token ids, whatever the text's length. ContractError: text too short.
-std::vector<Sequence> draw_sequences(Session& session);
+std::vector<Sequence> draw_sequences(StageContext& context);
 
 // An even sample of the sequences' tokens, laid end to end: tokens floor(i * total / n), i < n, or all where there are
 // fewer than `most`.

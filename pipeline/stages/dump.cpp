@@ -43,7 +43,7 @@ std::vector<std::string> run_dump(StageContext& context) {
   Session& session = context.session;
   const CalibrationSpec& spec = session.plan().experiment.calibration;
   const model::ModelConfig& config = session.model().config;
-  const std::vector<Sequence> sequences = draw_sequences(session);
+  const std::vector<Sequence> sequences = draw_sequences(context);
   const TokenSample kept = even_sample(sequences, spec.tokens), probed = even_sample(sequences, spec.probes);
 
   const auto file_path = context.pending.path("kv_samples.h5");

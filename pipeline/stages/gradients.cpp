@@ -17,7 +17,7 @@ namespace vi::pipeline {
 std::vector<std::string> run_gradients(StageContext& context) {
   Session& session = context.session;
   const model::ModelConfig& c = session.model().config;
-  const std::vector<Sequence> sequences = draw_sequences(session);
+  const std::vector<Sequence> sequences = draw_sequences(context);
   const TokenSample kept = even_sample(sequences, session.plan().experiment.calibration.tokens);
 
   std::unique_ptr<model::Decoder> decoder;  // where a sequence is left to do

@@ -11,6 +11,7 @@ struct StageRow {
 };
 // For `vecinfer list stages`.
 inline constexpr StageRow kStages[] = {
+    {"text", "model", "text.jsonl", "calibration text that the model writes itself (calibration: {source: model})"},
     {"dump", "model, text", "kv_samples.h5", "run the model over calibration text, keep keys, values, queries"},
     {"statistics", "model, text", "kv_statistics.h5", "how much an error of each key and value would move the output (if a method asks)"},
     {"gradients", "model, text", "kv_gradients.h5", "gradient of the log-loss by each key and value (if a method asks)"},
@@ -22,6 +23,7 @@ inline constexpr StageRow kStages[] = {
     {"profile", "codecs, shapes", "timings.jsonl", "attention time and cache bytes"},
     {"report", "all of them", "report.html, table.txt", "the table and the page"}};
 
+std::vector<std::string> run_text(StageContext& context);
 std::vector<std::string> run_dump(StageContext& context);
 std::vector<std::string> run_statistics(StageContext& context);
 std::vector<std::string> run_gradients(StageContext& context);

@@ -72,7 +72,7 @@ std::vector<std::string> run_statistics(StageContext& context) {
   Session& session = context.session;
   const model::ModelConfig& c = session.model().config;
   const auto sinks = context.fields.at("sinks").get<std::int64_t>(), recent = context.fields.at("recent").get<std::int64_t>();
-  const std::vector<Sequence> sequences = draw_sequences(session);
+  const std::vector<Sequence> sequences = draw_sequences(context);
   const TokenSample kept = even_sample(sequences, session.plan().experiment.calibration.tokens);
 
   auto file = artifact::H5File::create(context.pending.path("kv_statistics.h5"));

@@ -25,7 +25,7 @@ std::vector<std::string> run_tune(StageContext& context, const Method& method) {
 
   const auto window = static_cast<std::size_t>(method.codebook.tune_window);
   std::vector<std::vector<std::int32_t>> windows, held_out;
-  const std::vector<Sequence> sequences = draw_sequences(session);
+  const std::vector<Sequence> sequences = draw_sequences(context);
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     const std::vector<std::int32_t>& ids = sequences[s].ids;
     for (std::size_t at = 0; at + std::min(window, ids.size()) <= ids.size(); at += window) {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <map>
 #include <regex>
+#include <set>
 
 #include "core/common/file.h"
 #include "core/common/json.h"
@@ -208,6 +209,45 @@ TEST_F(Cli, LongStagesGoOnWhereTheyWereKilled) {
   ASSERT_EQ(last.code, 0) << last.err;
   for (const char* stage : {"gradients", "statistics", "tune", "codebook"})
     EXPECT_TRUE(snapshot(folder() / "killed" / stage) == snapshot(folder() / "whole" / stage)) << stage;
+}
+
+TEST_F(Cli, TheModelWritesItsCalibrationText) {
+  std::string yaml = kExperiment;
+  yaml.replace(yaml.find("files: [calibration.txt], "), 26, "source: model, ");
+  write(folder() / "tiny.yaml", yaml);
+  const Finished run = vi({"run", "tiny.yaml", "--store", "one", "--batch", "1"});
+  ASSERT_EQ(run.code, 0) << run.err;
+  EXPECT_NE(run.err.find("calibration text by tiny"), std::string::npos) << run.err;
+  int texts = 0;
+  std::set<std::string> different;
+  for (const auto& entry : fs::directory_iterator(folder() / "one" / "text"))
+    if (fs::exists(entry.path() / "text.jsonl"))
+      for_each_json_line(entry.path() / "text.jsonl", [&](std::int64_t, const Json& line) {
+        EXPECT_EQ(line.at("ids").size(), 128u);
+        EXPECT_TRUE(line.at("text").is_string());
+        different.insert(line.at("ids").dump());
+        ++texts;
+      });
+  EXPECT_EQ(texts, 3);
+  EXPECT_EQ(different.size(), 3u);
+  // Neither the batch nor a kill changes a byte.
+  const fs::path place = folder() / "killed" / "text";
+  const Finished killed = run_vecinfer_until({"run", "tiny.yaml", "--store", "killed", "--batch", "1"}, folder(), [&] {
+    std::error_code gone;
+    for (fs::recursive_directory_iterator file(place, gone), end; !gone && file != end; file.increment(gone))
+      if (file->path().parent_path().filename() == "checkpoints") return true;
+    return false;
+  });
+  EXPECT_EQ(killed.code, 128 + SIGKILL);
+  ASSERT_EQ(vi({"run", "tiny.yaml", "--store", "killed", "--batch", "3"}).code, 0);
+  for (const char* stage : {"text", "dump", "codebook", "evaluate"})
+    EXPECT_TRUE(snapshot(folder() / "killed" / stage) == snapshot(folder() / "one" / stage)) << stage;
+  const Finished other = vi({"run", "tiny.yaml", "--store", "one", "--set", "calibration.seed=1"});
+  ASSERT_EQ(other.code, 0) << other.err;
+  EXPECT_NE(other.err.find("calibration text by tiny"), std::string::npos) << other.err;
+  expect_failure(vi({"run", "tiny.yaml", "--store", "one", "--set", "calibration.files=[calibration.txt]"}), 2, "one text at a time");
+  expect_failure(vi({"run", "tiny.yaml", "--store", "one", "--set", "calibration.temperature=0"}), 2, "temperature 0 is not positive");
+  expect_failure(vi({"run", "tiny.yaml", "--store", "one", "--set", "calibration.seq_len=100000"}), 2, "seq_len 100000");
 }
 
 TEST_F(Cli, TheNumberOfThreadsChangesNoByte) {

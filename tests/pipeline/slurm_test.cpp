@@ -37,15 +37,17 @@ sweep:
   calibration.files: [[calibration.txt], [short.txt]]
   seeds: [0, 1]
 )";
-  const auto sweep = [&](const std::string& store, std::vector<std::string> more, std::chrono::microseconds after = {}) {
+  const auto sweep = [&](const std::string& store, std::vector<std::string> more, const std::function<bool()>& interrupt = {}) {
     std::vector<std::string> words{"sweep", "grid.yaml", "--store", store};
     words.insert(words.end(), more.begin(), more.end());
-    return run_vecinfer(words, folder, after, SIGINT);
+    return interrupt ? run_vecinfer_until(words, folder, interrupt, SIGINT) : run_vecinfer(words, folder);
   };
   const auto recorded = [&] { return parse_json(read_file(folder / "store/runs/grid/points/slurm.json"), "slurm.json"); };
 
   // Ctrl-C while it is followed: the job goes on, and the same command follows it.
-  const Finished left = sweep("store", {"--launcher", "slurm", "--jobs", "1"}, std::chrono::milliseconds(2000));
+  int asked = 0;  // a third of a second after the job was submitted
+  const Finished left = sweep("store", {"--launcher", "slurm", "--jobs", "1"},
+                              [&] { return fs::exists(folder / "store/runs/grid/points/slurm.json") && ++asked > 300; });
   ASSERT_EQ(left.code, 130) << left.err;
   EXPECT_THAT(left.err, HasSubstr("the same command follows it again"));
   const Json first = recorded();
