@@ -101,5 +101,17 @@ if [[ ! -s data/text/debian-policy.txt || ! -s data/text/developers-reference.tx
   (cd "$scratch"/usr/share/developers-reference/_sources && LC_ALL=C cat -- *.rst.txt) > data/text/developers-reference.partial
   mv data/text/developers-reference.partial data/text/developers-reference.txt
 fi
+# For a mixture to calibrate on (experiments/ablation/calibration_text.yaml); nothing else needs them.
+if [[ ! -s data/text/fortunes.txt || ! -s data/text/debian-reference.txt ]]; then
+  (
+    scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT; chmod 755 "$scratch"
+    deb fortunes "$scratch"
+    (cd "$scratch"/usr/share/games/fortunes && LC_ALL=C ls | grep -vE '\.(dat|u8)$' | xargs cat --) > data/text/fortunes.partial
+    mv data/text/fortunes.partial data/text/fortunes.txt
+    deb debian-reference-en "$scratch"
+    gzip -dc "$scratch"/usr/share/debian-reference/debian-reference.en.txt.gz > data/text/debian-reference.partial
+    mv data/text/debian-reference.partial data/text/debian-reference.txt
+  ) || say "text: without data/text/fortunes.txt and debian-reference.txt; only experiments/ablation/calibration_text.yaml wants them"
+fi
 say "text: data/text/debian-policy.txt (calibration), data/text/developers-reference.txt (evaluation)"
 say "done"

@@ -38,11 +38,13 @@ std::int32_t Sampler::next(std::span<const float> logits, std::span<const std::i
   const auto before = [](const auto& a, const auto& b) {
     return a.first > b.first || (a.first == b.first && a.second < b.second);
   };
-  // Sorted as far as needed: the nucleus is short as a rule.
+  // Sorted as far as needed: the nucleus is short as a rule, and without one the drawn token is likely.
+  const double drawn = rng_.uniform();
+  const bool nucleus = settings_.top_p < 1.0;
   std::size_t sorted = 0;
   double mass = 0.0;
   mass_.clear();
-  while (mass_.size() < order_.size() && mass < settings_.top_p * total) {
+  while (mass_.size() < order_.size() && (nucleus ? mass < settings_.top_p * total : mass <= drawn * total)) {
     if (mass_.size() == sorted) {
       sorted = std::min(order_.size(), std::max<std::size_t>(64, 4 * sorted));
       std::partial_sort(order_.begin() + static_cast<std::ptrdiff_t>(mass_.size()), order_.begin() + static_cast<std::ptrdiff_t>(sorted),
@@ -51,7 +53,7 @@ std::int32_t Sampler::next(std::span<const float> logits, std::span<const std::i
     mass += std::exp((order_[mass_.size()].first - top) / settings_.temperature);
     mass_.push_back(mass);
   }
-  const auto at = std::upper_bound(mass_.begin(), mass_.end(), rng_.uniform() * mass);
+  const auto at = std::upper_bound(mass_.begin(), mass_.end(), drawn * (nucleus ? mass : total));
   return order_[static_cast<std::size_t>(std::min(at, mass_.end() - 1) - mass_.begin())].second;
 }
 

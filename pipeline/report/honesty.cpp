@@ -102,7 +102,8 @@ std::string honesty_markdown(const HonestyInput& input) {
   std::map<std::string, std::map<std::string, double>> bits;                    // model -> method -> total bits
   std::map<std::string, std::map<int, std::vector<Source>>> all;                 // model -> column -> experiments
   for (const auto& [file, row] : input.results) {
-    if (!usable(row) || !input.presets.contains(row.at("method").get<std::string>())) continue;
+    if (row.contains("point") || !usable(row) ||  // the points of a sweep differ in more than the method
+         !input.presets.contains(row.at("method").get<std::string>())) continue;
     const auto column = column_of(row);
     if (!column) continue;
     const std::string model = row.at("model"), method = row.at("method"), experiment = row.value("experiment", "");
