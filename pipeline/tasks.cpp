@@ -24,10 +24,10 @@ Node scalar(const std::string& text, const char* option) {
   return node;
 }
 
-std::vector<std::string> words(const std::string& list) {
+std::vector<std::string> words(const std::string& list, std::string_view between = ", ") {
   std::vector<std::string> result;
   for (std::size_t at = 0; at < list.size();) {
-    const std::size_t end = std::min(list.find_first_of(", ", at), list.size());
+    const std::size_t end = std::min(list.find_first_of(between, at), list.size());
     if (end > at) result.push_back(list.substr(at, end - at));
     at = end + 1;
   }
@@ -51,14 +51,22 @@ void choose_methods(Node& root, const std::string& list) {
   chosen.kind = Node::Kind::sequence;
   chosen.mark = option_mark("--method");
   const Node* old = root.find("methods");
-  for (const std::string& name : words(list)) {
+  const auto row = [&](const std::string& name) -> const Node* {
     const Node* same = nullptr;
     if (old)
       for (const Node& entry : old->items) {
         const std::string as = text_of(entry, "as");
         if ((entry.kind == Node::Kind::scalar ? entry.scalar : as.empty() ? text_of(entry, "method") : as) == name) same = &entry;
       }
-    chosen.items.push_back(same ? *same : scalar(name, "--method"));
+    return same;
+  };
+  for (const std::string& part : words(list, ",")) {
+    // A row's name may hold spaces; presets' do not.
+    const std::vector<std::string> names = row(part) ? std::vector{part} : words(part);
+    for (const std::string& name : names) {
+      const Node* same = row(name);
+      chosen.items.push_back(same ? *same : scalar(name, "--method"));
+    }
   }
   put(root, "methods", std::move(chosen));
 }

@@ -13,7 +13,7 @@ namespace vi::pipeline {
 // Applied to the document before it is read. Lists may be written "a,b c".
 struct Overrides {
   std::string model;
-  std::string methods;  // names under experiments/methods; an entry of the YAML with that name is kept
+  std::string methods;  // names under experiments/methods, or of rows of the YAML, which are kept; commas between, or spaces where no name has any
   std::string tasks;    // names or groups; bare names are of the suite of the YAML's first benchmark
   std::string data;     // a folder for all benchmarks and for texts that lie in it
 };

@@ -330,6 +330,10 @@ TEST_F(Cli, AMethodPutTogetherByLayersTrainsNothingTwice) {
   EXPECT_EQ(rows.at("all").at("score"), rows.at("sub").at("score"));
   EXPECT_NE(rows.at("mixed").at("score"), rows.at("sub").at("score"));
   EXPECT_NE(rows.at("mixed").at("score"), rows.at("vecinfer-2").at("score"));
+  // Rows whose names hold spaces can be chosen too.
+  const Finished one = vi({"run", "tiny.yaml", "--store", "store", "--set", "methods.3.as=one of two", "--method", "one of two,fp16"});
+  EXPECT_EQ(one.code, 0) << one.err;
+  EXPECT_NE(one.out.find("one of two"), std::string::npos) << one.out;
   expect_failure(vi({"export", "tiny.yaml", "codec.h5", "--store", "store", "--method", "mixed"}), 2, "put together from other methods");
   const auto fails = [&](const std::string& layers, const std::string& what) {
     with("  - {method: vecinfer-2, as: mixed, codec: {window: {recent: 32}}, layers: [" + layers + "]}\n");
