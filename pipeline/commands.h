@@ -46,6 +46,8 @@ int verify_command(const std::string& store);
 int list_command(const std::string& what);
 int export_command(const RunArguments& arguments, const std::string& method, const std::string& file);
 int distribution_command(const RunArguments& arguments, const std::string& json_file);
+// A method on one layer's keys and values (docs/artifacts.md, kv_tensors): what a cache would give back of them.
+int reconstruct_command(const std::string& method, const std::string& input, const std::string& output, const std::vector<std::string>& sets);
 int import_command(const RunArguments& arguments, const std::string& file);
 struct SweepArguments {
   std::string launcher = "local";   // local | slurm

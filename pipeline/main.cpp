@@ -156,6 +156,15 @@ int dispatch(int argc, char** argv) {
   import_app->add_option("file", file, "the file to read")->required();
   import_app->callback([&] { code = import_command(run, file); });
 
+  std::string method, tensors;
+  std::vector<std::string> method_sets;
+  auto* reconstruct_app = app.add_subcommand("reconstruct", "a method on one layer's keys and values: what a cache would give back of them");
+  reconstruct_app->add_option("method", method, "a name of `list methods`, or a YAML file")->required();
+  reconstruct_app->add_option("input", tensors, "HDF5: key, value [n_kv_heads, tokens, head_dim] in f32 (docs/artifacts.md, kv_tensors)")->required();
+  reconstruct_app->add_option("output", file, "the HDF5 file to write: key, value, and what the method found")->required();
+  reconstruct_app->add_option("--set", method_sets, "codec.KEY=value or codebook.KEY=value, over the method's YAML; may be repeated")->take_all();
+  reconstruct_app->callback([&] { code = reconstruct_command(method, tensors, file, method_sets); });
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -125,10 +125,10 @@ Expected Checker::expected() {
 
 void Checker::check_attrs() {
   const std::string root = at("/");
-  if (file_.attr_text(root, "format") != "vecinfer." + std::string(rule_.name))
+  if (rule_.version > 0 && file_.attr_text(root, "format") != "vecinfer." + std::string(rule_.name))
     broken(root + "@format", "expected 'vecinfer.{}', found '{}'", rule_.name,
            file_.attr_text(root, "format"));
-  if (file_.attr_int(root, "format_version") != rule_.version)
+  if (rule_.version > 0 && file_.attr_int(root, "format_version") != rule_.version)
     broken(root + "@format_version", "expected {}, found {}", rule_.version,
            file_.attr_int(root, "format_version"));
   for (const auto& [object, rule] : expected().attrs) {
@@ -292,6 +292,9 @@ void Checker::check(Depth depth) {
     check_shape(path, *rule, side);
     known.insert(path);
   }
+  if (rule_.kind == FileKind::kv_tensors && symbols_.contains("n_q_heads") &&
+      symbols_.at("n_q_heads").first % symbols_.at("n_kv_heads").first != 0)
+    broken(at("/") + "query", "expected a multiple of {} heads, found {}", symbols_.at("n_kv_heads").first, symbols_.at("n_q_heads").first);
   if (rule_.kind == FileKind::kv_samples) {
     if (file_.attr_text(at("/"), "tap") != "post_rope")
       broken(at("/") + "@tap", "expected post_rope");

@@ -205,6 +205,19 @@ constexpr D kGradientData[] = {
     {"/position", DType::i32, {"n_tokens"}, true, true, "position in its sequence"},
 };
 
+constexpr A kTensorAttrs[] = {
+    {"/", "rope_theta", AttrKind::real, false, "base of the rotation of the keys, for methods that see them before it"},
+};
+
+constexpr D kTensorData[] = {
+    {"/key", DType::f32, {"n_kv_heads", "n_tokens", "head_dim"}, true, true, "keys, post-RoPE, at positions 0, 1, ..."},
+    {"/value", DType::f32, {"n_kv_heads", "n_tokens", "head_dim"}, true, true, "values"},
+    {"/query", DType::f32, {"n_q_heads", "n_tokens", "head_dim"}, false, true, "queries, post-RoPE, of the same tokens"},
+    {"/output_metric", DType::f32, {"n_kv_heads", "head_dim", "head_dim"}, false, true, "sum of W^T W over the slices of W_o"},
+    {"/key_gradient", DType::f32, {"n_kv_heads", "n_tokens", "head_dim"}, false, true, "gradient of the log-loss, post-RoPE"},
+    {"/value_gradient", DType::f32, {"n_kv_heads", "n_tokens", "head_dim"}, false, true, "gradient of the log-loss"},
+};
+
 constexpr FileRule kRules[] = {
     {FileKind::kv_samples, "kv_samples", 1, kSampleAttrs, kSampleData},
     {FileKind::transform, "transform", 2, kTransformAttrs, kTransformData},
@@ -213,6 +226,7 @@ constexpr FileRule kRules[] = {
     {FileKind::codec, "codec", 1, kCodecAttrs, {}},
     {FileKind::kv_statistics, "kv_statistics", 1, kStatisticsAttrs, kStatisticsData},
     {FileKind::kv_gradients, "kv_gradients", 1, kGradientAttrs, kGradientData},
+    {FileKind::kv_tensors, "kv_tensors", 0, kTensorAttrs, kTensorData},
 };
 
 }  // namespace

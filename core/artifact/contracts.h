@@ -14,8 +14,9 @@
 namespace vi::artifact {
 
 // codec: transform and codebook of a model in one file, as `vecinfer export` writes it: groups
-// /transform and /codebook with the content of those two files.
-enum class FileKind { kv_samples, transform, kv_transformed, codebook, codec, kv_statistics, kv_gradients };
+// /transform and /codebook with the content of those two files. kv_tensors: one layer as anyone may write it, for
+// `vecinfer reconstruct`; version 0, without the stamp of a format.
+enum class FileKind { kv_samples, transform, kv_transformed, codebook, codec, kv_statistics, kv_gradients, kv_tensors };
 
 struct AttrRule {
   std::string_view object, name;  // object may hold "{side}"
@@ -40,7 +41,7 @@ struct DatasetRule {
 struct FileRule {
   FileKind kind;
   std::string_view name;  // "kv_samples"; attribute format is "vecinfer.kv_samples"
-  int version;            // attribute format_version
+  int version;            // attribute format_version; 0: the file says neither format nor version
   std::span<const AttrRule> attrs;
   std::span<const DatasetRule> datasets;
 };

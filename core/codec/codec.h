@@ -72,6 +72,7 @@ class Codec {
   int n_kv_heads() const { return n_kv_heads_; }
   int head_dim() const { return head_dim_; }
   const CodebookSet& codebooks() const { return codebooks_; }
+  const TransformSet& transforms() const { return transforms_; }
   const HeadCoder* key(int layer, int head) const;    // nullptr: the side is exact
   const HeadCoder* value(int layer, int head) const;
   // Of a cache of exactly this many tokens.

@@ -141,7 +141,7 @@ inline void changed_contract(Bytes input) {
   const auto path = scratch_file("h5");
   Choices choose(input);
   H5File file = H5File::create(path);
-  const auto kind = static_cast<FileKind>(choose.below(7));
+  const auto kind = static_cast<FileKind>(choose.below(8));
   switch (kind) {
     case FileKind::kv_samples:
       test::write_samples(file);
@@ -163,6 +163,9 @@ inline void changed_contract(Bytes input) {
       break;
     case FileKind::kv_gradients:
       test::write_gradients(file);
+      break;
+    case FileKind::kv_tensors:
+      test::write_tensors(file);
       break;
   }
   for (int step = 0; step < 8 && !choose.empty(); ++step) {

@@ -8,11 +8,10 @@
 #include <vector>
 
 #include "core/codec/codec.h"
+#include "core/codec/fit.h"
 #include "core/codec/method.h"
-#include "core/codec/train.h"
 #include "core/common/rng.h"
 #include "core/quant/compose/rope_code.h"
-#include "core/transform/calibrate.h"
 
 namespace vi::testing {
 
@@ -59,50 +58,26 @@ inline std::vector<double> some_moment(int d) {
 struct Fitted {
   FitShape shape;
   std::vector<std::vector<float>> key, value;  // [layers * heads] samples
-  codec::CodebookSet books;
   std::shared_ptr<const codec::Codec> codec;
 };
 
 inline Fitted fit_method(const codec::MethodSpec& method, const FitShape& shape, std::uint64_t seed = 1) {
   Fitted fitted;
   fitted.shape = shape;
-  const int d = shape.head_dim;
-  codec::TransformSet transforms{shape.layers, shape.heads, d, {}, {}};
-  SilentProgress silent;
-  for (const bool key : {true, false}) {
-    const codec::SideSpec& spec = key ? method.codec.key : method.codec.value;
-    auto& samples = key ? fitted.key : fitted.value;
-    auto& list = key ? transforms.key : transforms.value;
-    const bool turned = spec.tap == codec::Tap::pre_rope;
-    if (turned) transforms.rope = rope_of(d);
-    std::vector<std::vector<float>> tapped;
-    for (int i = 0; i < shape.layers * shape.heads; ++i) {
-      samples.push_back(sample_rows(shape, seed * 1000 + 2 * i + (key ? 0 : 1), key));
-      tapped.push_back(samples.back());
-      if (turned) quant::rotate_rows(rope_of(d), tapped.back().data(), shape.tokens, 0, true);
-      const transform::MomentSource moment = [&](transform::Moment) { return some_moment(d); };
-      if (!spec.transforms.empty())
-        list.push_back(transform::calibrate(spec.transforms, tapped.back().data(), shape.tokens, d, "samples", moment));
-    }
-    const codec::TrainShape train{shape.layers, shape.heads, d, static_cast<std::int64_t>(shape.tokens)};
-    const codec::RowSource source = [&](int layer, int head, std::vector<float>& rows) {
-      const std::size_t i = static_cast<std::size_t>(layer) * shape.heads + head;
-      rows = tapped[i];
-      if (!list.empty()) list[i].forward(rows.data(), shape.tokens);
-    };
-    const codec::WeightSource weights = [&](int, int, std::vector<float>& out) {
-      out.resize(shape.tokens);
-      for (std::size_t t = 0; t < shape.tokens; ++t) out[t] = t % 5 == 0 ? 4.0f : 0.5f;
-    };
-    std::vector<codec::BookPart> parts;
-    for (int part = 0; part < codec::train_parts(spec.code, train); ++part)
-      parts.push_back(codec::train_part(spec.code, key ? codec::Side::key : codec::Side::value, train,
-                                        {2, shape.max_points, 1}, source, part, silent,
-                                        spec.code.weights == codec::Weights::uniform ? codec::WeightSource{} : weights));
-    (key ? fitted.books.key : fitted.books.value) = codec::join_parts(parts);
-  }
-  fitted.codec = std::make_shared<codec::Codec>(method.codec, shape.layers, shape.heads, d,
-                                                std::move(transforms), fitted.books);
+  codec::FitSamples samples{shape.layers, shape.heads, shape.head_dim, static_cast<std::int64_t>(shape.tokens), {}, {}, rope_of(shape.head_dim)};
+  for (const bool key : {true, false})
+    for (int i = 0; i < shape.layers * shape.heads; ++i)
+      (key ? samples.key : samples.value).push_back(sample_rows(shape, seed * 1000 + 2 * i + (key ? 0 : 1), key));
+  codec::FitSources sources;
+  sources.moment = [&](codec::Side, int, int, transform::Moment) { return some_moment(shape.head_dim); };
+  sources.weights = [&](codec::Side, int, int, const codec::SideSpec&) {
+    std::vector<float> out(shape.tokens);
+    for (std::size_t t = 0; t < shape.tokens; ++t) out[t] = t % 5 == 0 ? 4.0f : 0.5f;
+    return out;
+  };
+  fitted.codec = codec::fit(method.codec, samples, {2, shape.max_points, 1}, sources);
+  fitted.key = std::move(samples.key);
+  fitted.value = std::move(samples.value);
   return fitted;
 }
 

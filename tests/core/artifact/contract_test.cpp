@@ -58,6 +58,8 @@ TEST(Contract, EachFaultIsNamed) {
   const std::vector<Fault> faults = {
       {FileKind::kv_statistics, [](H5File& f) { f.set_attr("/", "recent", "x"); }, "/@recent: expected"},
       {FileKind::kv_gradients, [](H5File& f) { f.set_attr("/", "head_dim", "x"); }, "/@head_dim: expected"},
+      {FileKind::kv_tensors, [](H5File& f) { f.set_attr("/", "rope_theta", "x"); }, "/@rope_theta: expected"},
+      {FileKind::kv_tensors, [](H5File& f) { f.write("/keys", f32, {1}, numbers(1, 1)); }, "/keys: unknown here"},
       {FileKind::kv_statistics, [](H5File& f) { f.write("/layer_00/more", f32, {1}, numbers(1, 1)); },
        "/layer_00/more"},
       {FileKind::kv_samples, [](H5File& f) { f.set_attr("/", "format", "x"); },
@@ -141,6 +143,7 @@ TEST(Contract, EachFaultIsNamed) {
     if (fault.kind == FileKind::codec) write_codec(file);
     if (fault.kind == FileKind::kv_statistics) write_statistics(file);
     if (fault.kind == FileKind::kv_gradients) write_gradients(file);
+    if (fault.kind == FileKind::kv_tensors) write_tensors(file);
     fault.change(file);
     EXPECT_THAT(message_of<ContractError>([&] { check_contract(file, fault.kind); }),
                 testing::AllOf(HasSubstr("bad.h5: "), HasSubstr(fault.message)));

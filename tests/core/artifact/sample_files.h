@@ -74,6 +74,14 @@ inline void write_gradients(H5File& file) {
   file.write<std::int32_t>("/position", DType::i32, {kTokens}, std::vector<std::int32_t>(kTokens, 1));
 }
 
+inline void write_tensors(H5File& file) {
+  file.set_attr("/", "rope_theta", 10000.0);
+  for (const char* name : {"/key", "/value", "/key_gradient", "/value_gradient"})
+    file.write(name, DType::f32, {kHeads, kTokens, kDim}, numbers(kHeads * kTokens * kDim, 6));
+  file.write("/query", DType::f32, {kQueryHeads, kTokens, kDim}, numbers(kQueryHeads * kTokens * kDim, 7));
+  file.write("/output_metric", DType::f32, {kHeads, kDim, kDim}, numbers(kHeads * kDim * kDim, 8));
+}
+
 inline codec::TransformSet transforms() {
   using transform::HeadTransform;
   using transform::Step;

@@ -177,7 +177,7 @@ TEST_P(EveryMethod, ReadsAndRunsAtHeadDim128) {
         1e-12);
   }
   std::int64_t book_bytes = 0;
-  for (const CodebookSide* side : {&fitted.books.key, &fitted.books.value})
+  for (const CodebookSide* side : {&codec.codebooks().key, &codec.codebooks().value})
     book_bytes += 2 * static_cast<std::int64_t>(side->centroids.size());
   EXPECT_GE(codec.bits(1).codebook_bytes, book_bytes);
 }
