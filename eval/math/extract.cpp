@@ -113,9 +113,31 @@ bool joins_plain_boxes(std::string_view between) {
   return small.find(" and ") != npos || small.find(" or ") != npos;
 }
 
-// $..$, $$..$$, \(..\), \[..\]: the last one, or the first one that begins at or after `from` if
-// `first`.
-Span find_environment(std::string_view text, std::size_t from, bool first) {
+// Behind a \frac{number}{number} that begins here, else npos: one outside any formula, or in one that never closes
+// (a cut answer), counts as a formula.
+std::size_t fraction_end(std::string_view text, std::size_t at) {
+  if (text.substr(at, 5) != "\\frac") return npos;
+  at += 5;
+  for (int part = 0; part < 2; ++part) {
+    if (at >= text.size() || text[at] != '{') return npos;
+    ++at;
+    if (at < text.size() && text[at] == '-') ++at;
+    const std::size_t digits = at;
+    while (at < text.size() && digit(text[at])) ++at;
+    if (at == digits) return npos;
+    if (at + 1 < text.size() && (text[at] == '.' || text[at] == ',') && digit(text[at + 1])) {
+      ++at;
+      while (at < text.size() && digit(text[at])) ++at;
+    }
+    if (at >= text.size() || text[at] != '}') return npos;
+    ++at;
+  }
+  return at;
+}
+
+// $..$, $$..$$, \(..\), \[..\], with `fractions` a bare fraction too: the last one, or the first one that begins at or
+// after `from` if `first`.
+Span find_environment(std::string_view text, std::size_t from, bool first, bool fractions = false) {
   Span best;
   std::vector<std::string_view> missing;  // closing signs that do not come any more
   for (std::size_t i = from; i < text.size(); ++i) {
@@ -131,8 +153,15 @@ Span find_environment(std::string_view text, std::size_t from, bool first) {
       open = "\\(", close = "\\)";
     else if (text.substr(i, 2) == "\\[")
       open = "\\[", close = "\\]";
-    else
+    else {
+      const std::size_t end = fractions ? fraction_end(text, i) : npos;
+      if (end == npos) continue;
+      const std::size_t begin = i > from && text[i - 1] == '-' ? i - 1 : i;
+      best = {begin, end, begin, end};
+      if (first) return best;
+      i = end - 1;
       continue;
+    }
     const std::size_t begin = i + open.size();
     if (std::find(missing.begin(), missing.end(), close) != missing.end()) continue;
     std::size_t end = text.find(close, begin);
@@ -217,8 +246,8 @@ bool joins_formulas(std::string_view between) {
 std::optional<std::string> last_value(std::string_view text) {
   std::string answer;  // of the last environment and those that are joined to it
   std::size_t answer_end = npos;
-  for (Span one = find_environment(text, 0, true); one.found();
-       one = find_environment(text, one.outer_end, true)) {
+  for (Span one = find_environment(text, 0, true, true); one.found();
+       one = find_environment(text, one.outer_end, true, true)) {
     const bool joined = answer_end != npos &&
                         joins_formulas(text.substr(answer_end, one.outer_begin - answer_end));
     answer = joined ? answer + "," + formula(text, one) : formula(text, one);

@@ -63,6 +63,10 @@ TEST(MathAnswers, Extraction) {
   EXPECT_EQ(extract_answer("It costs $5, or $7.50."), "7.50");
   EXPECT_EQ(extract_answer("x is -3"), "-3");
   EXPECT_EQ(extract_answer("a5b with 12%"), "12%");
+  // Cut inside a formula, and a fraction outside one.
+  EXPECT_EQ(extract_answer("For \\( k = 1 \\) we have\n\\[\n\\frac{1}{27} - 4 = -\\frac{24}{27} ="), "-\\frac{24}{27}");
+  EXPECT_EQ(extract_answer("It is \\frac{3}{4}, and so on."), "\\frac{3}{4}");
+  EXPECT_EQ(extract_answer("It is \\frac{a}{4}"), "4");
   EXPECT_EQ(extract_answer("the ratio 3/4 holds"), "3/4");
 }
 
