@@ -165,7 +165,14 @@ Method resolve_method(const MethodEntry& entry, const Mark& mark, const Experime
   for (const LayerEntry& layer : entry.layers) {
     method.parts.push_back({resolve_method({.method = layer.method, .as = {}, .codec = layer.codec, .codebook = entry.codebook, .layers = {}},
                                            mark, experiment),
-                            layer.layers});
+                            layer.layers, layer.share});
+    if (layer.share != 0) {
+      if (!(layer.share > 0 && layer.share <= 1)) config_fail(mark, "layers: share {} is not above 0 and at most 1", layer.share);
+      if (!layer.layers.empty()) config_fail(mark, "layers: '{}' has 'layers' and 'share'; one of them says which", layer.method);
+      if (entry.layers.size() > 1) config_fail(mark, "layers: 'share' stands alone, without other entries");
+      if (!coded) config_fail(mark, "layers: 'share' takes the layers that mind '{}' most, which codes nothing", method.name);
+      continue;
+    }
     if (layer.layers.empty()) config_fail(mark, "layers: '{}' codes none: 'layers: [0, ...]' is missing", layer.method);
     for (const int l : layer.layers)
       if (l < 0 || !seen.insert(l).second) config_fail(mark, "layers: layer {} {}", l, l < 0 ? "is negative" : "is named twice");

@@ -96,11 +96,13 @@ struct LayerEntry {
   std::string method;
   config::Node codec;
   std::vector<int> layers;
+  double share = 0;
   template <class V>
   void visit(V& v) {
     v("method", method, "a name under experiments/methods, or a YAML file");
     v("codec", codec, "keys that replace the preset's codec keys");
     v("layers", layers, "which layers, from 0");
+    v("share", share, "in place of `layers`: this share of them (0..1, rounded down), those that mind the method around most (stage sensitivity)");
   }
 };
 
@@ -260,6 +262,7 @@ struct Method {
 struct MethodPart {
   Method method;
   std::vector<int> layers;
+  double share = 0;  // > 0: in place of `layers`
 };
 bool calibrated(const Method& method);  // whether it, or a part, needs calibration samples
 

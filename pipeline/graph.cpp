@@ -210,6 +210,22 @@ class Builder {
     return node;
   }
 
+  // Of the method around, at the calibration text's first tokens.
+  Node sensitivity(const Method& method, const MethodNodes& nodes) {
+    Node node = dump();
+    node.stage = "sensitivity";
+    node.label = "sensitivity of layers to " + method.name;
+    node.version = kSensitivityVersion;
+    for (const char* key : {"probes", "tokens", "tap"}) node.fields.erase(key);
+    node.fields["codec"] = config::to_json(method.codec);
+    if (nodes.calibrate >= 0) node.inputs.emplace_back("transform", nodes.calibrate);
+    if (nodes.codebook >= 0) node.inputs.emplace_back("codebook", nodes.codebook);
+    Method alone = method;
+    alone.parts.clear();
+    node.code = [alone](StageContext& context) { return run_sensitivity(context, alone); };
+    return node;
+  }
+
   Node evaluate(const Method& method, const TaskSpec& task, const MethodNodes& nodes, const std::vector<MethodNodes>& parts) {
     Node node;
     node.stage = "evaluate";
@@ -236,7 +252,12 @@ class Builder {
     };
     take(nodes, "");
     for (std::size_t i = 0; i < parts.size(); ++i) {
-      node.fields["parts"].push_back({{"codec", config::to_json(method.parts[i].method.codec)}, {"layers", method.parts[i].layers}});
+      const MethodPart& part = method.parts[i];
+      node.fields["parts"].push_back({{"codec", config::to_json(part.method.codec)}, {"layers", part.layers}});
+      if (part.share > 0) {
+        node.fields["parts"].back()["share"] = part.share;
+        node.inputs.emplace_back("sensitivity", add(sensitivity(method, nodes)));
+      }
       take(parts[i], fmt::format("_{}", i));
     }
     node.keep = {"predictions.jsonl"};

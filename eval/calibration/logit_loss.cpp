@@ -22,4 +22,12 @@ double loss_of_logits(const model::Decoder& decoder, const at::Tensor& hidden, s
   return sum;
 }
 
+double divergence(const model::Decoder& decoder, const at::Tensor& exact, const at::Tensor& hidden) {
+  const std::int64_t n = hidden.size(0);
+  return loss_of_logits(decoder, hidden, n, [&](const at::Tensor& logits, std::int64_t first) {
+    const at::Tensor wanted = at::log_softmax(decoder.logits(exact.narrow(0, first, logits.size(0))), -1).detach();
+    return (wanted.exp() * (wanted - at::log_softmax(logits, -1))).sum() / static_cast<double>(n);
+  });
+}
+
 }  // namespace vi::eval

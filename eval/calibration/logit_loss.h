@@ -15,4 +15,8 @@ namespace vi::eval {
 double loss_of_logits(const model::Decoder& decoder, const at::Tensor& hidden, std::int64_t n,
                       const std::function<at::Tensor(const at::Tensor&, std::int64_t)>& loss);
 
+// Kullback-Leibler divergence of the next-token distributions of `exact` (constant) from those of `hidden`, both
+// Decoder::forward's of the same tokens: nats a token, mean over the rows.
+double divergence(const model::Decoder& decoder, const at::Tensor& exact, const at::Tensor& hidden);
+
 }  // namespace vi::eval

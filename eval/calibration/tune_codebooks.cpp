@@ -132,12 +132,7 @@ double divergence(const model::Decoder& decoder, TuneAttention& hook, const std:
     exact = decoder.forward(ids, 0, attention);
   }
   const at::AutoGradMode mode(learn);
-  const at::Tensor hidden = decoder.forward(ids, 0, hook);
-  const std::int64_t n = hidden.size(0);
-  return loss_of_logits(decoder, hidden, n, [&](const at::Tensor& logits, std::int64_t first) {
-    const at::Tensor wanted = at::log_softmax(decoder.logits(exact.narrow(0, first, logits.size(0))), -1).detach();
-    return (wanted.exp() * (wanted - at::log_softmax(logits, -1))).sum() / static_cast<double>(n);
-  });
+  return eval::divergence(decoder, exact, decoder.forward(ids, 0, hook));
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // evaluate: one method on one task. predictions.jsonl, scores.jsonl and metrics.json.
 #include "pipeline/stages/evaluate.h"
 
+#include "core/common/json.h"
+#include "eval/calibration/layer_sensitivity.h"
 #include "pipeline/stages/codec_input.h"
 #include "pipeline/stages/stages.h"
 
@@ -32,6 +34,13 @@ Json memory_json(const codec::Codec& codec) {
   return points;
 }
 
+// The layers that mind most, by the stage sensitivity.
+std::vector<int> shared_layers(StageContext& context, double share) {
+  const auto path = context.input("sensitivity").checked("sensitivity.json");
+  const auto sensitivity = parse_json(read_file(path), path.string()).at("divergence").get<std::vector<double>>();
+  return eval::most_sensitive(sensitivity, static_cast<int>(share * static_cast<double>(sensitivity.size()) + 1e-9));
+}
+
 }  // namespace
 
 std::vector<std::string> run_evaluate(StageContext& context, const Method& method,
@@ -42,13 +51,16 @@ std::vector<std::string> run_evaluate(StageContext& context, const Method& metho
     return input_codec(context, std::move(spec), suffix);
   };
   auto codec = fitted(method.codec, "");
+  Json metrics;
   if (!method.parts.empty()) {
     std::vector<codec::LayerPart> parts;
-    for (std::size_t i = 0; i < method.parts.size(); ++i)
-      parts.push_back({fitted(method.parts[i].method.codec, fmt::format("_{}", i)), method.parts[i].layers});
+    for (std::size_t i = 0; i < method.parts.size(); ++i) {
+      const MethodPart& part = method.parts[i];
+      parts.push_back({fitted(part.method.codec, fmt::format("_{}", i)), part.share > 0 ? shared_layers(context, part.share) : part.layers});
+      metrics["layers"].push_back({{"method", part.method.name}, {"layers", parts.back().layers}});
+    }
     codec = std::make_shared<codec::Codec>(codec, parts);
   }
-  Json metrics;
   metrics["task"] = task.task;
   metrics["task_version"] = context.fields.at("task_version");
   if (task.task == "perplexity")

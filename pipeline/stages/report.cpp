@@ -38,6 +38,7 @@ Json result_line(const Json& fields, const Json& method, const Json& task, const
   line["fidelity"] = method.at("fidelity");
   if (metrics.at("mode") == "generate") line["batch"] = metrics.contains("batch") ? metrics.at("batch") : fields.at("batch");
   line["leak"] = fields.at("leak");
+  if (metrics.contains("layers")) line["layers"] = metrics.at("layers");
   if (metrics.contains("skipped")) line["skipped"] = metrics.at("skipped");
   if (metrics.contains("by_length")) line["by_length"] = metrics.at("by_length");
   line["codebook_marked"] = bits.at("codebook_bytes").get<double>() > 0.05 * fields.at("weights_bytes").get<double>();

@@ -19,6 +19,7 @@ inline constexpr StageRow kStages[] = {
     {"transform", "kv_samples.h5, transform.h5", "kv_transformed.h5", "transformed samples, outliers before and after"},
     {"codebook", "kv_transformed.h5, kv_statistics.h5", "codebook.h5", "k-means codebooks"},
     {"tune", "model, text, transform.h5, codebook.h5", "codebook.h5, tune.json", "centroids tuned end to end (if a method asks)"},
+    {"sensitivity", "model, text, transform.h5, codebook.h5", "sensitivity.json", "how much each layer minds its codes (if a method deals layers by it)"},
     {"evaluate", "model, transform.h5, codebook.h5, task", "predictions.jsonl, scores.jsonl, metrics.json", "one method on one task"},
     {"profile", "codecs, shapes", "timings.jsonl", "attention time and cache bytes"},
     {"report", "all of them", "report.html, table.txt", "the table and the page"}};
@@ -33,6 +34,7 @@ std::vector<std::string> run_books(StageContext& context);
 std::vector<std::string> run_codebook(StageContext& context);
 // The method comes from the plan.
 std::vector<std::string> run_tune(StageContext& context, const Method& method);
+std::vector<std::string> run_sensitivity(StageContext& context, const Method& method);
 // The method and task of an evaluate node come from the plan; the artifacts through the inputs.
 std::vector<std::string> run_evaluate(StageContext& context, const Method& method, const TaskSpec& task);
 std::vector<std::string> run_profile(StageContext& context);

@@ -180,13 +180,13 @@ std::string point_id(const RunArguments& arguments, const Plan& plan) {
   Json methods = Json::array();
   for (const Method& method : plan.methods) {
     Json parts = Json::array();
-    for (const MethodPart& part : method.parts) parts.push_back({config::to_json(part.method.codec), part.layers});
+    for (const MethodPart& part : method.parts) parts.push_back({config::to_json(part.method.codec), part.layers, part.share});
     methods.push_back({method.name, config::to_json(method.codec), config::to_json(method.codebook), parts});
   }
   all["methods"] = methods;
   all["versions"] = {kDumpVersion,      kStatisticsVersion, kCalibrateVersion,
                      kTransformVersion, kBooksVersion,      kCodebookVersion,
-                     kGradientsVersion, kTuneVersion,
+                     kGradientsVersion, kTuneVersion,       kSensitivityVersion,
                      kEvaluateVersion,  kProfileVersion,    kReportVersion};
   Json stamps = Json::array();
   add_stamp(stamps, plan.model.path);

@@ -344,8 +344,52 @@ TEST_F(Cli, AMethodPutTogetherByLayersTrainsNothingTwice) {
   fails("{method: vecinfer-subspace-2, layers: [1]}", "differ in 'codec: window'");
   fails("{method: vecinfer-subspace-2}", "'layers: [0, ...]' is missing");
   fails("{method: vecinfer-sub, layers: [1]}", "unknown name 'vecinfer-sub'");
+  const std::string shared = "{method: vecinfer-subspace-2, codec: {window: {recent: 32}}, share: ";
+  fails(shared + "1.5}", "share 1.5 is not above 0 and at most 1");
+  fails(shared + "0.5, layers: [1]}", "has 'layers' and 'share'");
+  fails(shared + "0.5}, " + part, "'share' stands alone");
   with("  - {method: vecinfer-2, layers: [" + part + "]}\n");
   expect_failure(vi({"run", "tiny.yaml", "--store", "store"}), 2, "needs a name of its own: 'as'");
+}
+
+// `share`: the layers that mind most, measured once, whatever the methods that take them.
+TEST_F(Cli, LayersAreDealtBySensitivity) {
+  std::string yaml = kExperiment;
+  const std::string method = "  - {method: vecinfer-2, codec: {window: {recent: 32}}}\n";
+  const std::string shared = "layers: [{method: vecinfer-subspace-2, codec: {window: {recent: 32}}, share: ";
+  yaml.insert(yaml.find(method) + method.size(),
+              "  - {method: vecinfer-2, as: half, codec: {window: {recent: 32}}, " + shared + "0.5}]}\n" +
+              "  - {method: vecinfer-2, as: none, codec: {window: {recent: 32}}, " + shared + "0.49}]}\n" +
+              "  - {method: vecinfer-2, as: all, codec: {window: {recent: 32}}, " + shared + "1}]}\n");
+  write(folder() / "tiny.yaml", yaml);
+  const Finished run = vi({"run", "tiny.yaml", "--store", "store"});
+  ASSERT_EQ(run.code, 0) << run.err;
+  std::map<std::string, Json> rows;
+  for_each_json_line(folder() / "store" / "results.jsonl", [&](std::int64_t, const Json& line) {
+    if (line.at("task") == "perplexity-window") rows[line.at("method")] = line;
+  });
+  std::vector<fs::path> made;
+  for (const auto& entry : fs::directory_iterator(folder() / "store" / "sensitivity")) made.push_back(entry.path());
+  ASSERT_EQ(made.size(), 1u);
+  const auto divergence = parse_json(read_file(made[0] / "sensitivity.json"), "sensitivity.json").at("divergence").get<std::vector<double>>();
+  ASSERT_EQ(divergence.size(), 2u);
+  const int most = divergence[1] > divergence[0];
+  EXPECT_EQ(rows.at("half").at("layers").at(0).at("layers"), Json::array({most}));
+  EXPECT_EQ(rows.at("none").at("layers").at(0).at("layers"), Json::array());
+  EXPECT_EQ(rows.at("all").at("layers").at(0).at("layers"), Json::array({0, 1}));
+  EXPECT_EQ(rows.at("none").at("score"), rows.at("vecinfer-2").at("score"));
+  EXPECT_EQ(rows.at("none").at("bits_total"), rows.at("vecinfer-2").at("bits_total"));
+  EXPECT_NE(rows.at("half").at("score"), rows.at("all").at("score"));
+  // The same as with these layers named.
+  const std::size_t at = yaml.find("share: 0.49");
+  yaml.replace(at, 11, "layers: [" + std::to_string(most) + "]");
+  write(folder() / "tiny.yaml", yaml);
+  ASSERT_EQ(vi({"run", "tiny.yaml", "--store", "store"}).code, 0);
+  for_each_json_line(folder() / "store" / "results.jsonl", [&](std::int64_t, const Json& line) {
+    if (line.at("task") == "perplexity-window" && line.at("method") == "none") {
+      EXPECT_EQ(line.at("score"), rows.at("half").at("score"));
+    }
+  });
 }
 
 TEST_F(Cli, TokenizeAndLogitsSpeakJson) {
