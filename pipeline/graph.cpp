@@ -128,11 +128,18 @@ class Builder {
     MethodNodes nodes = codec_nodes(method);
     std::vector<MethodNodes> parts;
     for (const MethodPart& part : method.parts) parts.push_back(codec_nodes(part.method));
+    if (method.codebook.tune_steps > 0 && (nodes.kmeans >= 0 || !parts.empty())) {
+      const int tuned = add(tune(method, nodes, parts));
+      if (method.parts.empty())
+        nodes.codebook = tuned;
+      else
+        nodes.tuned = tuned;
+    }
     for (const TaskSpec& task : plan_.experiment.evaluate) nodes.evaluate.push_back(add(evaluate(method, task, nodes, parts)));
     return nodes;
   }
 
-  // What its own codec needs, parts apart.
+  // What its own codec needs, parts and tuning apart.
   MethodNodes codec_nodes(const Method& method) {
     MethodNodes nodes;
     const codec::CodecSpec& codec = method.codec;
@@ -189,13 +196,12 @@ class Builder {
     if (!codebook.inputs.empty()) {
       codebook.code = run_codebook;
       nodes.codebook = nodes.kmeans = add(std::move(codebook));
-      if (method.codebook.tune_steps > 0) nodes.codebook = add(tune(method, nodes));
     }
     return nodes;
   }
 
   // The dump's text through the model with coded keys and values.
-  Node tune(const Method& method, const MethodNodes& nodes) {
+  Node tune(const Method& method, const MethodNodes& nodes, const std::vector<MethodNodes>& parts) {
     Node node = dump();
     node.stage = "tune";
     node.label = "tune " + method.name;
@@ -204,10 +210,28 @@ class Builder {
     const CodebookSpec& spec = method.codebook;
     node.fields["tune"] = Json{{"steps", spec.tune_steps}, {"rate", spec.tune_rate}, {"window", spec.tune_window}, {"seed", spec.train.seed},
                                {"recent", method.codec.window.recent}, {"sinks", method.codec.window.sinks}};
-    if (nodes.calibrate >= 0) node.inputs.emplace_back("transform", nodes.calibrate);
-    node.inputs.emplace_back("codebook", nodes.kmeans);
+    take(node, method, nodes, parts);
     node.code = [method](StageContext& context) { return run_tune(context, method); };
     return node;
+  }
+
+  // The inputs of method_codec (stages/codec_input.h), and in the fields what says how they go together.
+  void take(Node& node, const Method& method, const MethodNodes& nodes, const std::vector<MethodNodes>& parts) {
+    const auto one = [&](const MethodNodes& of, const std::string& suffix) {
+      if (of.calibrate >= 0) node.inputs.emplace_back("transform" + suffix, of.calibrate);
+      if (of.codebook >= 0) node.inputs.emplace_back("codebook" + suffix, of.codebook);
+    };
+    one(nodes, "");
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const MethodPart& part = method.parts[i];
+      node.fields["parts"].push_back({{"codec", config::to_json(part.method.codec)}, {"layers", part.layers}});
+      if (part.share > 0) {
+        node.fields["parts"].back()["share"] = part.share;
+        node.inputs.emplace_back("sensitivity", add(sensitivity(method, nodes)));
+      }
+      one(parts[i], fmt::format("_{}", i));
+    }
+    if (nodes.tuned >= 0) node.inputs.emplace_back("tuned", nodes.tuned);
   }
 
   // Of the method around, at the calibration text's first tokens.
@@ -246,20 +270,7 @@ class Builder {
     const std::vector<std::string> files = session_.task_files(task);
     for (std::size_t i = 0; i < files.size(); ++i)
       node.files[fmt::format("data_{}", i)] = session_.file_sha256(files[i]);
-    const auto take = [&](const MethodNodes& of, const std::string& suffix) {
-      if (of.calibrate >= 0) node.inputs.emplace_back("transform" + suffix, of.calibrate);
-      if (of.codebook >= 0) node.inputs.emplace_back("codebook" + suffix, of.codebook);
-    };
-    take(nodes, "");
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      const MethodPart& part = method.parts[i];
-      node.fields["parts"].push_back({{"codec", config::to_json(part.method.codec)}, {"layers", part.layers}});
-      if (part.share > 0) {
-        node.fields["parts"].back()["share"] = part.share;
-        node.inputs.emplace_back("sensitivity", add(sensitivity(method, nodes)));
-      }
-      take(parts[i], fmt::format("_{}", i));
-    }
+    take(node, method, nodes, parts);
     node.keep = {"predictions.jsonl"};
     node.code = [method, task](StageContext& context) { return run_evaluate(context, method, task); };
     return node;

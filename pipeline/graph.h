@@ -50,6 +50,7 @@ struct Node {
 struct MethodNodes {
   int calibrate = -1, transform = -1, codebook = -1;   // -1: the method needs none
   int kmeans = -1;                                     // codebook before it was tuned; the same if it is not
+  int tuned = -1;                                      // of a method put together by layers: all its codebooks, tuned together
   std::vector<int> evaluate;                           // one a task
 };
 

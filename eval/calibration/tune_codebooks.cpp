@@ -83,11 +83,17 @@ struct Parameters {
   }
 };
 
+// A codec whose codebooks are tuned.
+struct Member {
+  std::shared_ptr<const codec::Codec> codec;
+  Parameters key, value;
+};
+
 // Mode `window` with gradients for the centroids; keys and values pass theirs straight through the code.
 class TuneAttention final : public model::AttentionHook {
  public:
-  TuneAttention(const DeviceCodec& codec, const Parameters& key, const Parameters& value, const TuneSettings& settings)
-      : codec_(codec), key_(key), value_(value), settings_(settings) {}
+  TuneAttention(const DeviceCodec& codec, const std::vector<Member>& members, const TuneSettings& settings)
+      : codec_(codec), members_(members), settings_(settings) {}
 
   at::Tensor attend(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t first) override {
     VI_CHECK(first == 0, "position {}", first);
@@ -98,14 +104,16 @@ class TuneAttention final : public model::AttentionHook {
     const at::Tensor rows = q.reshape({kv, group * n, d}) / std::sqrt(static_cast<double>(d));
     const auto scores_of = [&](const at::Tensor& keys) { return at::bmm(rows, keys.transpose(1, 2)).view({kv, group, n, n}); };
     at::Tensor scores = scores_of(k);
-    if (codec_.key().coded) scores = at::where(coded, scores_of(through(codec_.key(), key_, layer, k)), scores);
+    const DeviceCodec& tables = codec_.of(layer);
+    const Member& member = member_of(tables);
+    if (tables.key().coded) scores = at::where(coded, scores_of(through(tables.key(), member.key, layer, k)), scores);
     scores = scores.masked_fill(column > row, -std::numeric_limits<float>::infinity());
     const at::Tensor p = at::softmax(scores, -1);
     const auto sum_of = [&](const at::Tensor& weights, const at::Tensor& values) {
       return at::bmm(weights.reshape({kv, group * n, n}), values);
     };
-    const at::Tensor o = codec_.value().coded
-                             ? sum_of(p * coded, through(codec_.value(), value_, layer, v)) + sum_of(p * coded.logical_not(), v)
+    const at::Tensor o = tables.value().coded
+                             ? sum_of(p * coded, through(tables.value(), member.value, layer, v)) + sum_of(p * coded.logical_not(), v)
                              : sum_of(p, v);
     return o.view({nq, n, d}).transpose(0, 1).reshape({n, nq * d});
   }
@@ -118,8 +126,15 @@ class TuneAttention final : public model::AttentionHook {
     return code_and_back(side, layer, x, books) + (x - x.detach());
   }
 
+  const Member& member_of(const DeviceCodec& tables) const {
+    static const Member none;  // an exact layer
+    for (const Member& member : members_)
+      if (member.codec.get() == &tables.codec()) return member;
+    return none;
+  }
+
   const DeviceCodec& codec_;
-  const Parameters &key_, &value_;
+  const std::vector<Member>& members_;
   const TuneSettings& settings_;
 };
 
@@ -137,36 +152,52 @@ double divergence(const model::Decoder& decoder, TuneAttention& hook, const std:
 
 }  // namespace
 
+std::vector<std::shared_ptr<const codec::Codec>> tuned_members(const std::shared_ptr<const codec::Codec>& codec) {
+  if (!codec->composed()) return {codec};
+  std::vector<std::shared_ptr<const codec::Codec>> members;
+  for (int layer = 0; layer < codec->n_layers(); ++layer) {
+    const auto member = codec->member(layer);
+    const bool coded = !member->codebooks().key.empty() || !member->codebooks().value.empty();
+    if (coded && std::find(members.begin(), members.end(), member) == members.end()) members.push_back(member);
+  }
+  return members;
+}
+
 TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const codec::Codec> codec,
                           const std::vector<std::vector<std::int32_t>>& windows,
                           const std::vector<std::vector<std::int32_t>>& held_out, const TuneSettings& settings,
                           Progress& progress, const TuneCheckpoint& checkpoint) {
   VI_CHECK(decoder.options().dtype == at::kFloat && !windows.empty() && !held_out.empty(), "tuning needs f32 and text");
-  const codec::CodebookSet& books = codec->codebooks();
   const DeviceCodec tables(codec, decoder.options().device);
-  if (!tables.key().vector && !tables.value().vector) fail("tuning codebooks: neither side has a plain vector code");
-  for (const DeviceSide* side : {&tables.key(), &tables.value()})
-    if (side->coded && !side->vector) fail("tuning codebooks: both sides must be exact or plain vector codes in every layer");
-  Parameters key, value;
-  key.make(books.key, decoder.options().device);
-  value.make(books.value, decoder.options().device);
-  TuneAttention hook(tables, key, value, settings);
+  bool any = false;
+  for (int layer = 0; layer < codec->n_layers(); ++layer)
+    for (const DeviceSide* side : {&tables.of(layer).key(), &tables.of(layer).value()}) {
+      any |= side->vector;
+      if (side->coded && !side->vector) fail("tuning codebooks: both sides must be exact or plain vector codes in every layer");
+    }
+  if (!any) fail("tuning codebooks: neither side has a plain vector code");
+  std::vector<Member> members;
+  TuneResult result;
+  for (const auto& member : tuned_members(codec)) {
+    members.push_back({member, {}, {}});
+    members.back().key.make(member->codebooks().key, decoder.options().device);
+    members.back().value.make(member->codebooks().value, decoder.options().device);
+    result.books.push_back(member->codebooks());
+  }
+  TuneAttention hook(tables, members, settings);
   std::vector<at::Tensor> exact(windows.size()), exact_held_out(held_out.size());
   const auto on_held_out = [&] {
     double sum = 0;
     for (std::size_t i = 0; i < held_out.size(); ++i) sum += divergence(decoder, hook, held_out[i], exact_held_out[i], false);
     return sum / static_cast<double>(held_out.size());
   };
-  TuneResult result;
-  result.books = books;
   int done = 0;
   const auto saved = checkpoint.load ? checkpoint.load() : std::nullopt;
   if (saved) {
     ByteReader in(*saved);
     in.take(done);
     in.take(result.before);
-    key.take(in);
-    value.take(in);
+    for (Member& member : members) member.key.take(in), member.value.take(in);
   } else {
     result.before = on_held_out();
   }
@@ -185,23 +216,21 @@ TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const c
     }
     divergence(decoder, hook, windows[window], exact[window], true);
     const double rate = settings.rate * 0.5 * (1 + std::cos(std::numbers::pi * (t - 1) / settings.steps));
-    key.step(t, rate);
-    value.step(t, rate);
+    for (Member& member : members) member.key.step(t, rate), member.value.step(t, rate);
     if (checkpoint.save && t % kStepsACheckpoint == 0) {
       ByteWriter out;
       out.put(t);
       out.put(result.before);
-      key.put(out);
-      value.put(out);
+      for (const Member& member : members) member.key.put(out), member.value.put(out);
       checkpoint.save(out.bytes());
     }
     progress.advance(1);
   }
   result.after = on_held_out();
   result.kept = result.after < result.before;
-  if (result.kept) {
-    key.write(result.books.key);
-    value.write(result.books.value);
+  for (std::size_t i = 0; result.kept && i < members.size(); ++i) {
+    members[i].key.write(result.books[i].key);
+    members[i].value.write(result.books[i].value);
   }
   return result;
 }

@@ -25,8 +25,11 @@ struct TuneSettings {
   std::uint64_t seed = 0;       // order of the windows
 };
 
+// The codecs whose codebooks are tuned: `codec`, or of a composed one its members that have any, by their first layer.
+std::vector<std::shared_ptr<const codec::Codec>> tuned_members(const std::shared_ptr<const codec::Codec>& codec);
+
 struct TuneResult {
-  codec::CodebookSet books;      // rounded to f16; the given ones if tuning did not help
+  std::vector<codec::CodebookSet> books;  // of tuned_members(); rounded to f16; the given ones if tuning did not help
   double before = 0, after = 0;  // Kullback-Leibler divergence on `held_out`, nats a token
   bool kept = false;             // whether `books` are the tuned ones
 };
@@ -38,7 +41,8 @@ struct TuneCheckpoint {
 };
 
 // decoder: plain and f32 (core/decoder/decoder.h: autograd goes through ATen operations only), on any
-// device. codec: plain vector codes on at least one side, else Error. windows, held_out: token ids, not
+// device. codec: plain vector codes on at least one side, else Error; composed: of every member that codes anything, and
+// all are tuned together, each by the layers it codes. windows, held_out: token ids, not
 // empty. Memory grows with window length squared x query heads x layers: 7 GiB at 1024 tokens of a model of
 // 135M parameters; the hidden states of all windows are kept beside. Interrupts are checked in each layer; `progress` advances by one a step.
 TuneResult tune_codebooks(const model::Decoder& decoder, std::shared_ptr<const codec::Codec> codec,

@@ -1,8 +1,6 @@
 // evaluate: one method on one task. predictions.jsonl, scores.jsonl and metrics.json.
 #include "pipeline/stages/evaluate.h"
 
-#include "core/common/json.h"
-#include "eval/calibration/layer_sensitivity.h"
 #include "pipeline/stages/codec_input.h"
 #include "pipeline/stages/stages.h"
 
@@ -34,33 +32,15 @@ Json memory_json(const codec::Codec& codec) {
   return points;
 }
 
-// The layers that mind most, by the stage sensitivity.
-std::vector<int> shared_layers(StageContext& context, double share) {
-  const auto path = context.input("sensitivity").checked("sensitivity.json");
-  const auto sensitivity = parse_json(read_file(path), path.string()).at("divergence").get<std::vector<double>>();
-  return eval::most_sensitive(sensitivity, static_cast<int>(share * static_cast<double>(sensitivity.size()) + 1e-9));
-}
-
 }  // namespace
 
 std::vector<std::string> run_evaluate(StageContext& context, const Method& method,
                                       const TaskSpec& task) {
-  const auto fitted = [&](codec::CodecSpec spec, const std::string& suffix) {
-    if (task.recent) spec.window.recent = *task.recent;
-    if (task.sinks) spec.window.sinks = *task.sinks;
-    return input_codec(context, std::move(spec), suffix);
-  };
-  auto codec = fitted(method.codec, "");
+  const MethodCodec all = method_codec(context, method, task.recent, task.sinks);
+  const auto& codec = all.codec;
   Json metrics;
-  if (!method.parts.empty()) {
-    std::vector<codec::LayerPart> parts;
-    for (std::size_t i = 0; i < method.parts.size(); ++i) {
-      const MethodPart& part = method.parts[i];
-      parts.push_back({fitted(part.method.codec, fmt::format("_{}", i)), part.share > 0 ? shared_layers(context, part.share) : part.layers});
-      metrics["layers"].push_back({{"method", part.method.name}, {"layers", parts.back().layers}});
-    }
-    codec = std::make_shared<codec::Codec>(codec, parts);
-  }
+  for (std::size_t i = 0; i < all.layers.size(); ++i)
+    metrics["layers"].push_back({{"method", method.parts[i].method.name}, {"layers", all.layers[i]}});
   metrics["task"] = task.task;
   metrics["task_version"] = context.fields.at("task_version");
   if (task.task == "perplexity")

@@ -19,7 +19,7 @@ constexpr std::size_t kWindows = 4, kTokens = 1024;  // of the calibration seque
 
 std::vector<std::string> run_sensitivity(StageContext& context, const Method& method) {
   Session& session = context.session;
-  const auto codec = input_codec(context, method.codec);
+  const auto codec = method_codec(context, method).codec;
   std::vector<std::vector<std::int32_t>> windows;
   for (const Sequence& sequence : draw_sequences(context)) {
     if (windows.size() == kWindows) break;

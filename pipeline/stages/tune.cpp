@@ -1,5 +1,6 @@
 // tune: codebook.h5 of k-means -> codebook.h5 whose centroids were tuned end to end (eval/calibration/tune_codebooks.h), where a
-// method asks for it (`codebook: {tune_steps: N}`). tune.json says what it brought on calibration text it did not see.
+// method asks for it (`codebook: {tune_steps: N}`); of a method put together by layers all members' together, codebook_0.h5 ... for
+// its parts. tune.json says what it brought on calibration text it did not see.
 #include <algorithm>
 
 #include "core/codec/codec_io.h"
@@ -19,10 +20,7 @@ constexpr std::size_t kHeldOut = 8;  // every eighth sequence is measured on, ne
 
 std::vector<std::string> run_tune(StageContext& context, const Method& method) {
   Session& session = context.session;
-  const artifact::H5File from = context.input("codebook").open_h5("codebook.h5");
-  const auto codec = input_codec(context, method.codec);
-  const codec::CodebookSet& books = codec->codebooks();
-
+  const MethodCodec all = method_codec(context, method);
   const auto window = static_cast<std::size_t>(method.codebook.tune_window);
   std::vector<std::vector<std::int32_t>> windows, held_out;
   const std::vector<Sequence> sequences = draw_sequences(context);
@@ -49,20 +47,32 @@ std::vector<std::string> run_tune(StageContext& context, const Method& method) {
   settings.seed = method.codebook.train.seed;
   context.progress.begin(session.current_label, settings.steps);
   const eval::TuneResult result = eval::tune_codebooks(
-      *decoder, codec, windows, held_out, settings, context.progress,
+      *decoder, all.codec, windows, held_out, settings, context.progress,
       {[&] { return context.pending.load_checkpoint("steps"); }, [&](std::string_view bytes) { context.pending.save_checkpoint("steps", bytes); }});
   context.progress.end();
 
-  codec::CodebookFacts key, value;
-  if (!books.key.empty()) key = codec::read_codebook_facts(from, "key");
-  if (!books.value.empty()) value = codec::read_codebook_facts(from, "value");
-  auto file = artifact::H5File::create(context.pending.path("codebook.h5"));
-  codec::write_codebooks(result.books, key, value, codec::read_shape(from), file);
-  file.close();
+  const auto members = eval::tuned_members(all.codec);
+  std::vector<std::string> files{"tune.json"};
+  for (std::size_t m = 0; m < all.members.size(); ++m) {
+    const std::string suffix = m == 0 ? "" : fmt::format("_{}", m - 1);
+    const auto* input = context.find_input("codebook" + suffix);
+    if (!input) continue;  // codes nothing
+    const artifact::H5File from = input->open_h5("codebook.h5");
+    // A member without a layer of its own was not tuned: its books stay as they are.
+    const auto at = std::find(members.begin(), members.end(), all.members[m]);
+    const codec::CodebookSet& books = at == members.end() ? all.members[m]->codebooks() : result.books[static_cast<std::size_t>(at - members.begin())];
+    codec::CodebookFacts key, value;
+    if (!books.key.empty()) key = codec::read_codebook_facts(from, "key");
+    if (!books.value.empty()) value = codec::read_codebook_facts(from, "value");
+    files.push_back("codebook" + suffix + ".h5");
+    auto file = artifact::H5File::create(context.pending.path(files.back()));
+    codec::write_codebooks(books, key, value, codec::read_shape(from), file);
+    file.close();
+  }
   write_file_atomic(context.pending.path("tune.json"),
              Json{{"steps", settings.steps}, {"windows", windows.size()}, {"held_out", held_out.size()},
                   {"divergence_before", result.before}, {"divergence_after", result.after}, {"kept", result.kept}}.dump(2) + "\n");
-  return {"codebook.h5", "tune.json"};
+  return files;
 }
 
 }  // namespace vi::pipeline

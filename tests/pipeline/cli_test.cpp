@@ -360,7 +360,8 @@ TEST_F(Cli, LayersAreDealtBySensitivity) {
   yaml.insert(yaml.find(method) + method.size(),
               "  - {method: vecinfer-2, as: half, codec: {window: {recent: 32}}, " + shared + "0.5}]}\n" +
               "  - {method: vecinfer-2, as: none, codec: {window: {recent: 32}}, " + shared + "0.49}]}\n" +
-              "  - {method: vecinfer-2, as: all, codec: {window: {recent: 32}}, " + shared + "1}]}\n");
+              "  - {method: vecinfer-2, as: all, codec: {window: {recent: 32}}, " + shared + "1}]}\n" +
+              "  - {method: vecinfer-2, as: tuned, codec: {window: {recent: 32}}, codebook: {tune_steps: 4, tune_window: 64}, " + shared + "0.5}]}\n");
   write(folder() / "tiny.yaml", yaml);
   const Finished run = vi({"run", "tiny.yaml", "--store", "store"});
   ASSERT_EQ(run.code, 0) << run.err;
@@ -380,6 +381,17 @@ TEST_F(Cli, LayersAreDealtBySensitivity) {
   EXPECT_EQ(rows.at("none").at("score"), rows.at("vecinfer-2").at("score"));
   EXPECT_EQ(rows.at("none").at("bits_total"), rows.at("vecinfer-2").at("bits_total"));
   EXPECT_NE(rows.at("half").at("score"), rows.at("all").at("score"));
+  // Tuned: both members together, after the layers were dealt.
+  std::vector<fs::path> tuned;
+  for (const auto& entry : fs::directory_iterator(folder() / "store" / "tune")) tuned.push_back(entry.path());
+  ASSERT_EQ(tuned.size(), 1u);
+  EXPECT_TRUE(fs::exists(tuned[0] / "codebook.h5"));
+  EXPECT_TRUE(fs::exists(tuned[0] / "codebook_0.h5"));
+  EXPECT_EQ(rows.at("tuned").at("layers"), rows.at("half").at("layers"));
+  EXPECT_EQ(rows.at("tuned").at("bits_total"), rows.at("half").at("bits_total"));
+  if (parse_json(read_file(tuned[0] / "tune.json"), "tune.json").at("kept").get<bool>()) {
+    EXPECT_NE(rows.at("tuned").at("score"), rows.at("half").at("score"));
+  }
   // The same as with these layers named.
   const std::size_t at = yaml.find("share: 0.49");
   yaml.replace(at, 11, "layers: [" + std::to_string(most) + "]");
