@@ -215,9 +215,12 @@ void write_side(H5File& out, const codec::Codec& codec, const codec::FitSamples&
 }  // namespace
 
 int reconstruct_command(const std::string& method, const std::string& input, const std::string& output, const std::vector<std::string>& sets) {
-  const Settings settings = read_settings(method, sets);
+  Settings settings = read_settings(method, sets);
   const Tensors tensors = read_tensors(input);
-  const codec::CodecSpec& spec = settings.method.codec;
+  codec::CodecSpec& spec = settings.method.codec;
+  spec.exact_layers = {};  // the layer given is one that the method codes
+  if (codec::fit_groups(spec, tensors.samples.head_dim))
+    std::fprintf(stderr, "%s: groups of channels are the whole head, %d\n", settings.method.name.c_str(), tensors.samples.head_dim);
   check_against_model(spec, tensors.samples.head_dim, settings.mark);
   Sources sources(tensors, spec.window, input);
   const auto codec = codec::fit(spec, tensors.samples, settings.codebook, sources.all());

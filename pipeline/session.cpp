@@ -12,6 +12,7 @@
 #include "core/common/hash.h"
 #include "core/common/simd.h"
 #include "core/decoder/decoder.h"
+#include "core/codec/fit.h"
 #include "core/model/load.h"
 #include "eval/gpu_backend.h"
 #include "eval/benchmark/task.h"
@@ -20,23 +21,6 @@
 namespace vi::pipeline {
 namespace fs = std::filesystem;
 
-namespace {
-
-// Integer groups of channels wider than the head become the head: a group of 128 at head_dim 64 is one of 64 (and costs
-// what that costs). True if any did.
-bool fit_groups(codec::CodecSpec& spec, int head_dim) {
-  bool changed = false;
-  for (codec::SideSpec* side : {&spec.key, &spec.value}) {
-    codec::CodeSpec& code = side->code;
-    if (code.kind != codec::CodeKind::integer || code.axis != codec::Axis::token || code.group <= head_dim || code.group % head_dim != 0) continue;
-    code.group = head_dim;
-    changed = true;
-  }
-  return changed;
-}
-
-}  // namespace
-
 Session::Session(Plan plan, Device device, TerminalProgress& progress)
     : plan_(std::move(plan)), device_(device), progress_(progress) {
   if (device_ == Device::cuda)
@@ -44,7 +28,7 @@ Session::Session(Plan plan, Device device, TerminalProgress& progress)
   else if (plan_.model.dtype == Dtype::f16)
     fail<ConfigError>("model: dtype f16 needs --device cuda; on the CPU: f32 or bf16");
   const auto fit = [&](Method& method) {
-    if (fit_groups(method.codec, model().config.head_dim))
+    if (codec::fit_groups(method.codec, model().config.head_dim))
       progress_.note(fmt::format("{}: groups of channels are the whole head, {}: more bits than at head_dim 128", method.name, model().config.head_dim));
     codec::check_against_model(method.codec, model().config.head_dim, method.mark);
   };

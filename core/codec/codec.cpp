@@ -290,7 +290,18 @@ BitCount Codec::bits(std::int64_t tokens) const {
 
 BitCount Codec::fullest_bits(std::int64_t tokens) const {
   BitCount fullest = bits(tokens);
-  const std::int64_t period = std::max(spec_.window.recent, 1);
+  // A sliding window waits for a seal at most.
+  std::int64_t period = 1;
+  const auto wait_of = [&](const CodecSpec& spec) {
+    for (const bool key : {true, false}) {
+      const SideSpec& side = key ? spec.key : spec.value;
+      if (side.code.kind == CodeKind::none) continue;
+      const bool block = (key ? spec_.window.key_flush : spec_.window.value_flush) == Flush::block;
+      period = std::max<std::int64_t>(period, block ? std::max(spec_.window.recent, seal_tokens(side)) : seal_tokens(side));
+    }
+  };
+  if (!composed()) wait_of(spec_);
+  for (const auto& member : of_layer_) wait_of(member->spec_);
   for (std::int64_t t = std::max<std::int64_t>(1, tokens - period + 1); t < tokens; ++t)
     if (const BitCount here = bits(t); here.total > fullest.total) fullest = here;
   fullest.tokens = tokens;

@@ -5,6 +5,17 @@
 
 namespace vi::codec {
 
+bool fit_groups(CodecSpec& spec, int head_dim) {
+  bool changed = false;
+  for (SideSpec* side : {&spec.key, &spec.value}) {
+    CodeSpec& code = side->code;
+    if (code.kind != CodeKind::integer || code.axis != Axis::token || code.group <= head_dim || code.group % head_dim != 0) continue;
+    code.group = head_dim;
+    changed = true;
+  }
+  return changed;
+}
+
 std::shared_ptr<const Codec> fit(const CodecSpec& spec, const FitSamples& samples, const TrainSettings& settings,
                                  const FitSources& sources) {
   const int d = samples.head_dim;

@@ -30,4 +30,8 @@ struct FitSources {
 std::shared_ptr<const Codec> fit(const CodecSpec& spec, const FitSamples& samples, const TrainSettings& settings,
                                  const FitSources& sources = {});
 
+// Integer groups of channels wider than the head become the head: a group of 128 at head_dim 64 is one of 64 (and costs
+// what that costs). True if any did.
+bool fit_groups(CodecSpec& spec, int head_dim);
+
 }  // namespace vi::codec
