@@ -11,7 +11,7 @@
 namespace vi::codec {
 namespace {
 
-constexpr std::int64_t kPointsPerCentroid = 256;             // FAISS's rule
+constexpr std::int64_t kPointsPerCentroid = 256;             // FAISS's rule, for books of 256 centroids and more
 constexpr std::size_t kBatchFloats = std::size_t{64} << 20;  // points held at a time: 256 MiB
 
 struct Counts {
@@ -118,9 +118,9 @@ BookPart train_part(const CodeSpec& code, Side side, const TrainShape& shape,
   const std::int64_t per_source =
       shape.n_tokens * (code.scope == BookScope::shared ? shape.head_dim / code.dsub : 1);
   const std::int64_t candidates = per_source * c.sources;
-  const std::int64_t n_points =
-      std::min({candidates, settings.max_points, kPointsPerCentroid * code.ksub()});
-  const quant::KmeansSettings kmeans{settings.iterations, static_cast<int>(kPointsPerCentroid), 0};
+  const std::int64_t per_centroid = std::max(kPointsPerCentroid, kSmallBookPoints / code.ksub());
+  const std::int64_t n_points = std::min({candidates, settings.max_points, per_centroid * code.ksub()});
+  const quant::KmeansSettings kmeans{settings.iterations, static_cast<int>(per_centroid), 0};
 
   BookPart result{c.groups, c.books, code.ksub(), code.dsub, {}, {}, {}, {}, 0};
   const std::size_t group_floats = static_cast<std::size_t>(n_points) * code.dsub * c.books;

@@ -29,16 +29,20 @@ constexpr auto enum_names(Trainer) {
   return std::array{P{"faiss", Trainer::faiss}, P{"batched", Trainer::batched}};
 }
 
+// Books of few centroids (the levels of KVQuant, d2b4) see this many points, where 256 a centroid would be a thousand: their
+// sources train on all they have, and weights of heavy tails need them.
+inline constexpr std::int64_t kSmallBookPoints = 65536;
+
 struct TrainSettings {
   int iterations = 30;
-  std::int64_t max_points = 65536;  // per codebook; never more than 256 a centroid (FAISS's rule)
+  std::int64_t max_points = 65536;  // per codebook; never more than 256 a centroid (FAISS's rule) or kSmallBookPoints
   std::uint64_t seed = 1;
   Trainer trainer = Trainer::faiss;
   template <class V>
   void visit(V& v) {
     v("iterations", iterations, "k-means iterations");
     v("max_points", max_points,
-      "sub-vectors a codebook is trained on, at most; also at most 256 a centroid");
+      "sub-vectors a codebook is trained on, at most; also at most 256 a centroid, or 65536 where that is more");
     v("seed", seed, "sampling and initial centroids");
     v("trainer", trainer, "faiss | batched (GPU only)");
   }

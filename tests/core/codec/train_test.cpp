@@ -128,8 +128,11 @@ TEST(Train, SamplesUniformly) {
   const RowSource source = [&](int layer, int head, std::vector<float>& rows) {
     rows.assign(2000 * 8, static_cast<float>(layer * 4 + head));
   };
-  const BookPart part = train_part(c, Side::key, shape, {30, 100000, 1}, source, 0, silent);
-  EXPECT_EQ(part.n_train[0], 512);  // 256 a centroid
+  const BookPart part = train_part(c, Side::key, shape, {30, 512, 1}, source, 0, silent);
+  EXPECT_EQ(part.n_train[0], 512);
+  EXPECT_EQ(train_part(c, Side::key, shape, {2, 100000, 1}, source, 0, silent).n_train[0], 64000);  // all there are: a small book
+  EXPECT_EQ(train_part(code(BookScope::shared, BookPer::model, 9), Side::key, {8, 8, 8, 2000}, {1, 1000000, 1}, source, 0, silent).n_train[0],
+            256 * 512);  // 256 a centroid
   const double mean =
       (part.centroids[0] * part.usage[0] + part.centroids[4] * part.usage[1]) / 512.0;
   EXPECT_NEAR(mean, 7.5, 0.7);  // sd of the mean 0.2
