@@ -49,6 +49,7 @@ pid_t start(const SweepRun& run, const SweepPoint& point, const fs::path& log, i
   ::dup2(out, 1);
   ::dup2(out, 2);
   ::setenv("OMP_NUM_THREADS", n_threads.c_str(), 0);  // no byte depends on it
+  ::setenv("OMP_WAIT_POLICY", "passive", 0);          // points share the cores: who waits must not spin
   ::execv(argv[0], argv.data());
   ::_exit(127);
 }
