@@ -180,6 +180,7 @@ class Builder {
       books.fields = Json{{"side", name}, {"code", config::to_json(side->code)},
                           {"settings", config::to_json(method.codebook.train)}, {"simd", session_.simd()}};
       if (side->code.ksub() * 256 < codec::kSmallBookPoints) books.fields["small_book_points"] = codec::kSmallBookPoints;
+      if (side->code.dsub == 1) books.fields["levels"] = "optimal";
       // An untransformed side is read from the samples themselves, so all methods share it.
       if (side->transforms.empty() && side->tap == codec::Tap::post_rope)
         books.inputs = {{"kv_samples", graph_.dump}};

@@ -44,8 +44,7 @@ Group measure(const float* x, std::size_t stride, int n, const IntegerForm& form
     high = std::max(high, v);
     if (std::fabs(v) > std::fabs(extreme)) extreme = v;
   }
-  low *= form.clip;
-  high *= form.clip;
+  if (high > low) low *= form.clip, high *= form.clip;  // a constant group comes back as it is
   Group group;
   const float top = static_cast<float>((1 << form.bits) - 1);
   const float half = static_cast<float>(1 << (form.bits - 1));

@@ -4,7 +4,7 @@
 //   zero_point  the same scale, zero = round(-min / scale);      x^ = (q - zero) scale      (QuaRot, asym)
 //   symmetric   scale = max|x| / (2^(b-1) - 1);                  x^ = q scale               (QuaRot, q8_0)
 //   extreme     scale = -(the x of largest magnitude) / 2^(b-1); x^ = q scale               (q4_0)
-// min and max (max|x|) are first multiplied by `clip`. Rounding `even`: half to even, divided by the
+// min and max (max|x|) are first multiplied by `clip` where they differ. Rounding `even`: half to even, divided by the
 // scale as stored (f16). `away`: half away from zero, by the scale before it is stored; `extreme` rounds
 // as ggml does. A constant group is exact to f16 (its authors divide by zero); beyond f16 values saturate.
 //

@@ -16,6 +16,7 @@
 #include "core/common/interrupt.h"
 #include "core/common/rng.h"
 #include "core/quant/assign.h"
+#include "core/quant/levels.h"
 
 namespace vi::quant {
 namespace {
@@ -218,6 +219,8 @@ KmeansResult kmeans(const KmeansProblem& problem, const KmeansSettings& settings
                                                                                        : threads);
   const KmeansSample sample = kmeans_sample(problem, settings);
   if (!sample.few.empty()) return kmeans_result(problem, sample, sample.few);
+  if (problem.dsub == 1 && problem.ksub <= kMostLevels)
+    return kmeans_result(problem, sample, optimal_levels(sample.points, sample.weights, problem.ksub));
   faiss::ClusteringParameters parameters;
   parameters.niter = settings.iterations;
   parameters.seed = static_cast<int>(sample.clustering_seed);

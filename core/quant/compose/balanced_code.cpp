@@ -46,10 +46,12 @@ void BalancedCode::balance(float* rows, std::size_t n, std::uint16_t* channels,
     }
   }
   for (std::size_t i = 0; i < d; ++i) channels[i] = scale_half(of_channel[i]);
-  for (std::size_t t = 0; t < n; ++t) tokens[t] = scale_half(of_token[t]);
-  for (std::size_t t = 0; t < n; ++t)
-    for (std::size_t i = 0; i < d; ++i)
+  for (std::size_t t = 0; t < n; ++t) {
+    const bool silent = std::all_of(rows + t * d, rows + (t + 1) * d, [](float x) { return x == 0; });
+    tokens[t] = silent ? 0 : scale_half(of_token[t]);  // a token of zeros comes back as zeros
+    for (std::size_t i = 0; i < d && !silent; ++i)
       rows[t * d + i] /= half_to_float(channels[i]) * half_to_float(tokens[t]);
+  }
 }
 
 void BalancedCode::encode(const float* rows, std::size_t n, std::size_t first,
