@@ -203,7 +203,7 @@ BitCount bits_of(const MethodSpec& method) {
     (key ? books.key : books.value) = std::move(one);
   }
   if (method.codec.key.tap == Tap::pre_rope) transforms.rope = testing_support::rope_of(d);
-  return Codec(method.codec, layers, 1, d, std::move(transforms), std::move(books)).bits(32768);
+  return Codec(method.codec, layers, 1, d, std::move(transforms), std::move(books)).fullest_bits(32768);
 }
 
 // docs/methods.md holds what the presets say. Where it does not, the text that it should hold is written to
