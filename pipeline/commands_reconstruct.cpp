@@ -1,7 +1,6 @@
 // reconstruct: a method fitted to one layer's keys and values, and what a cache gives back of them. For comparing a
 // method with another implementation of it, without a model (tests/reference/codecs.py does).
 #include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
@@ -12,6 +11,7 @@
 #include "core/codec/method.h"
 #include "core/codec/window.h"
 #include "core/common/interrupt.h"
+#include "core/model/load.h"
 #include "core/quant/compose/rope_code.h"
 #include "eval/calibration/attention_statistics.h"
 #include "pipeline/commands.h"
@@ -48,26 +48,16 @@ at::Tensor tensor_of(const H5File& file, const std::string& name) {
 }
 
 Tensors read_tensors(const std::string& path) {
-  // Someone else's file: read by a child process, as `import` does.
-  const fs::path copy = fs::temp_directory_path() / fmt::format("vecinfer-reconstruct-{}.h5", ::getpid());
-  struct Cleanup {
-    fs::path path;
-    ~Cleanup() {
-      std::error_code code;
-      fs::remove(path, code);
-    }
-  } cleanup{copy};
-  artifact::ForeignOptions foreign;
-  foreign.command = {"/proc/self/exe", "__import"};
-  artifact::import_foreign(path, artifact::FileKind::kv_tensors, copy, foreign);
-  const H5File file = H5File::open(copy);
+  const H5File file = artifact::open_foreign(path, artifact::FileKind::kv_tensors, {.command = {"/proc/self/exe", "__import"}});
   const artifact::Shape shape = file.info("/key").shape;
   Tensors t;
   t.samples = {1, static_cast<int>(shape[0]), static_cast<int>(shape[2]), shape[1], heads_of(file, "/key"), heads_of(file, "/value"), {}};
   if (file.has_attr("/", "rope_theta")) {
     const double theta = file.attr_real("/", "rope_theta");
     if (theta <= 1) fail<ContractError>("{}: /@rope_theta: expected a base above 1, found {}", path, theta);
-    for (std::int64_t i = 0; i < shape[2] / 2; ++i) t.samples.rope.push_back(std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(shape[2])));
+    model::RopeConfig rope;
+    rope.base = theta;
+    t.samples.rope = model::rope_frequencies(rope, t.samples.head_dim);
   }
   t.key_gradient = heads_of(file, "/key_gradient");
   t.value_gradient = heads_of(file, "/value_gradient");
@@ -119,11 +109,9 @@ class Sources {
     if (gradients.empty())
       fail<ContractError>("{}: /{}_gradient: missing, expected the gradient of the log-loss for this method", path_, side == Side::key ? "key" : "value");
     std::vector<float> g = gradients[static_cast<std::size_t>(head)];
-    const auto d = static_cast<std::size_t>(tensors_.samples.head_dim), dsub = static_cast<std::size_t>(rules.code.dsub);
+    const auto d = static_cast<std::size_t>(tensors_.samples.head_dim);
     if (rules.tap == codec::Tap::pre_rope) quant::rotate_rows(tensors_.samples.rope, g.data(), g.size() / d, 0, true);
-    std::vector<float> out(g.size() / dsub, 0.0f);
-    for (std::size_t i = 0; i < g.size(); ++i) out[i / dsub] += g[i] * g[i];
-    return out;
+    return codec::fisher_weights(g, rules.code.dsub);
   }
 
   const Tensors& tensors_;
@@ -202,7 +190,6 @@ void write_side(H5File& out, const codec::Codec& codec, const codec::FitSamples&
   const auto& transforms = side == Side::key ? codec.transforms().key : codec.transforms().value;
   if (transforms.empty()) return;
   out.create_dataset("/" + name + "_matrix", DType::f32, {heads, d, d});
-  std::vector<std::string> steps;
   for (std::size_t h = 0; h < transforms.size(); ++h) {
     out.write_slab<float>("/" + name + "_matrix", {{static_cast<std::int64_t>(h), 0, 0}, {1, d, d}}, std::span<const float>(transforms[h].dense()));
     if (h == 0 && transforms[h].steps.front().kind == transform::Step::Kind::center)

@@ -1,6 +1,4 @@
 // export, import: transform and codebook of a method as one HDF5 file, as the paper shares its codebooks.
-#include <unistd.h>
-
 #include <cstdio>
 
 #include "core/artifact/contracts.h"
@@ -74,18 +72,7 @@ int import_command(const RunArguments& arguments, const std::string& path) {
   const Graph graph = build_graph(session);
   artifact::Store store(store_folder(arguments));
   Runner runner(session, graph, store, {});
-  const fs::path copy = fs::temp_directory_path() / fmt::format("vecinfer-import-{}.h5", ::getpid());
-  struct Cleanup {
-    fs::path path;
-    ~Cleanup() {
-      std::error_code code;
-      fs::remove(path, code);
-    }
-  } cleanup{copy};
-  artifact::ForeignOptions foreign;
-  foreign.command = {"/proc/self/exe", "__import"};
-  artifact::import_foreign(path, artifact::FileKind::codec, copy, foreign);
-  const auto in = artifact::H5File::open(copy);
+  const auto in = artifact::open_foreign(path, artifact::FileKind::codec, {.command = {"/proc/self/exe", "__import"}});
   if (in.attr_text("/", "weights_sha256") != session.weights_sha256())
     fail<ContractError>("{}: made for other weights ({}) than this experiment's {}", path, in.attr_text("/", "weights_sha256").substr(0, 12),
                         session.weights_sha256().substr(0, 12));

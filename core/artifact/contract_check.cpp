@@ -294,7 +294,7 @@ void Checker::check(Depth depth) {
   }
   if (rule_.kind == FileKind::kv_tensors && symbols_.contains("n_q_heads") &&
       symbols_.at("n_q_heads").first % symbols_.at("n_kv_heads").first != 0)
-    broken(at("/") + "query", "expected a multiple of {} heads, found {}", symbols_.at("n_kv_heads").first, symbols_.at("n_q_heads").first);
+    broken(at("/query"), "expected a multiple of {} heads, found {}", symbols_.at("n_kv_heads").first, symbols_.at("n_q_heads").first);
   if (rule_.kind == FileKind::kv_samples) {
     if (file_.attr_text(at("/"), "tap") != "post_rope")
       broken(at("/") + "@tap", "expected post_rope");

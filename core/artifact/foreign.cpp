@@ -235,4 +235,17 @@ void import_foreign(const fs::path& file, FileKind kind, const fs::path& clean_c
                 message.empty() ? fmt::format("exit code {}", WEXITSTATUS(status)) : message);
 }
 
+H5File open_foreign(const fs::path& file, FileKind kind, const ForeignOptions& options) {
+  const fs::path copy = fs::temp_directory_path() / fmt::format("vecinfer-foreign-{}.h5", ::getpid());
+  struct Remove {
+    const fs::path& path;
+    ~Remove() {
+      std::error_code code;
+      fs::remove(path, code);
+    }
+  } remove{copy};
+  import_foreign(file, kind, copy, options);
+  return H5File::open(copy);
+}
+
 }  // namespace vi::artifact

@@ -24,6 +24,9 @@ struct ForeignOptions {
 void import_foreign(const std::filesystem::path& file, FileKind kind,
                     const std::filesystem::path& clean_copy, const ForeignOptions& options = {});
 
+// The same, opened; the clean copy lies in the system's temporary folder and has no name any more.
+H5File open_foreign(const std::filesystem::path& file, FileKind kind, const ForeignOptions& options = {});
+
 // The child's half; arguments: file, kind, copy. Returns the exit status, message on stdout.
 int foreign_child(const std::string& file, const std::string& kind, const std::string& copy);
 

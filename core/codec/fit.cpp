@@ -16,6 +16,13 @@ bool fit_groups(CodecSpec& spec, int head_dim) {
   return changed;
 }
 
+std::vector<float> fisher_weights(std::span<const float> gradients, int dsub) {
+  const auto size = static_cast<std::size_t>(dsub);
+  std::vector<float> weights(gradients.size() / size, 0.0f);
+  for (std::size_t i = 0; i < gradients.size(); ++i) weights[i / size] += gradients[i] * gradients[i];
+  return weights;
+}
+
 std::shared_ptr<const Codec> fit(const CodecSpec& spec, const FitSamples& samples, const TrainSettings& settings,
                                  const FitSources& sources) {
   const int d = samples.head_dim;

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct FitSources {
   // [n_tokens] or, for `fisher`, [n_tokens, head_dim / dsub]
   std::function<std::vector<float>(Side side, int layer, int head, const SideSpec& spec)> weights;
 };
+
+// Fisher weights, not yet tempered: of gradients [n_tokens, head_dim] the sums of squares of each sub-vector [n_tokens, head_dim / dsub].
+std::vector<float> fisher_weights(std::span<const float> gradients, int dsub);
 
 // Tokens stand at positions 0, 1, ... ConfigError with no `rope` for a pre-RoPE tap.
 std::shared_ptr<const Codec> fit(const CodecSpec& spec, const FitSamples& samples, const TrainSettings& settings,

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "core/codec/codec_io.h"
+#include "core/codec/fit.h"
 #include "core/codec/train.h"
 #include "core/common/bytes.h"
 #include "core/common/interrupt.h"
@@ -83,10 +84,7 @@ std::vector<std::string> run_books(StageContext& context) {
       rope = model::rope_frequencies(config.rope, config.head_dim);
     }
     weights = [&, rope](int layer, int head, std::vector<float>& out) {
-      const std::vector<float> g = gradients->rows(layer, side_name, head, rope);
-      const auto dsub = static_cast<std::size_t>(code.dsub);
-      out.assign(g.size() / dsub, 0.0f);
-      for (std::size_t i = 0; i < g.size(); ++i) out[i / dsub] += g[i] * g[i];
+      out = codec::fisher_weights(gradients->rows(layer, side_name, head, rope), code.dsub);
       codec::temper(out);
     };
   }
