@@ -1,5 +1,6 @@
 #include "eval/generation/generate_batch.h"
 
+#include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -52,7 +53,7 @@ class Run {
         if (slots_[i].request) tokens.push_back({static_cast<int>(i), slots_[i].sequence->id()});
       if (tokens.empty()) return;
       check_interrupt();
-      const at::Tensor logits = in_memory([&] { return model_.step(tokens).to(at::kCPU).contiguous(); });
+      const at::Tensor logits = in_memory([&] { return on_host(model_.step(tokens)); });
       // Sampling reads whole vocabularies: in parallel, each sequence for itself.
       std::vector<char> goes_on(tokens.size());
       std::vector<std::exception_ptr> errors(tokens.size());
@@ -79,9 +80,18 @@ class Run {
     queue_.pop_front();
     const BatchRequest& request = *slot.request;
     slot.sequence.emplace(std::ssize(request.prompt), request.settings, model_.config().max_position);
-    const at::Tensor logits = in_memory(
-        [&] { return model_.prefill(static_cast<int>(i), request.prompt).to(at::kCPU).contiguous(); });
+    const at::Tensor logits = in_memory([&] { return on_host(model_.prefill(static_cast<int>(i), request.prompt)); });
     if (!take(static_cast<int>(i), logits, 0)) finish(static_cast<int>(i));
+  }
+
+  // Through pinned memory: a step of 256 sequences brings 156 MB, and pageable copies are several times slower. Valid until the next call.
+  at::Tensor on_host(const at::Tensor& logits) {
+    if (logits.is_cpu()) return logits.contiguous();
+    if (!pinned_.defined() || pinned_.size(0) < logits.size(0))
+      pinned_ = at::empty(logits.sizes(), logits.options().device(at::kCPU).pinned_memory(true));
+    const at::Tensor rows = pinned_.narrow(0, 0, logits.size(0));
+    rows.copy_(logits);
+    return rows;
   }
 
   bool take(int i, const at::Tensor& logits, std::size_t row) {
@@ -103,6 +113,7 @@ class Run {
   Queue& queue_;
   std::vector<Slot>& slots_;
   const BatchEvents& events_;
+  at::Tensor pinned_;
 };
 
 }  // namespace

@@ -356,6 +356,37 @@ TEST(AnyKernel, SplitInvariant) {
   }
 }
 
+// Every row of every kernel on few tokens, cut between three CTAs: short enough for compute-sanitizer's racecheck, which takes minutes for Lengths.
+TEST(AnyKernel, FewTokens) {
+  VI_NEEDS_GPU();
+  std::vector<std::pair<CaseSpec, bool>> cases;  // bool: the sliced kernel, which others take some codes from
+  for (const LookupRow& row : lookup_table()) {
+    CaseSpec s;
+    s.head_dim = row.head_dim;
+    s.key = {row.key_dsub, 8, false};
+    s.value = {row.value_dsub, 8, true};
+    cases.emplace_back(s, false);
+  }
+  for (const GatherRow& row : gather_table()) cases.emplace_back(case_of(row), false);
+  for (const auto& [key, value] : sliced_codes()) {
+    CaseSpec s;
+    s.key = key, s.value = value;
+    cases.emplace_back(s, true);
+  }
+  for (CaseSpec& s : one_of_each()) cases.emplace_back(s, false);
+  for (auto& [s, sliced] : cases) {
+    s.n_kv_heads = 1;
+    s.kv_len = {150, 33};
+    s.dense_len = {5, 0};
+    DecodeCase c(s);
+    Problem p = c.problem(current_device());
+    p.n_sms = 3;
+    KernelConfig config = sliced ? select_sliced(p) : select_kernel(p);
+    config.min_units = 1;
+    EXPECT_LE(compare(c, c.run(config)).out, 1e-3) << kernel_name(config.kind) << " " << code_name(s.key) << " " << code_name(s.value);
+  }
+}
+
 // A captured step stays valid when lengths grow and shrink: replays equal eager runs bit for bit.
 TEST(AnyKernel, GraphReplay) {
   VI_NEEDS_GPU();
