@@ -6,6 +6,13 @@
 #include "core/common/error.h"
 
 namespace vi::model {
+namespace {
+
+bool before(const Candidate& a, const Candidate& b) {
+  return a.first > b.first || (a.first == b.first && a.second < b.second);
+}
+
+}  // namespace
 
 Sampler::Sampler(const SamplerSettings& settings) : settings_(settings), rng_(settings.seed) {
   VI_CHECK(settings.temperature >= 0.0 && std::isfinite(settings.temperature), "temperature {}",
@@ -35,9 +42,6 @@ std::int32_t Sampler::next(std::span<const float> logits, std::span<const std::i
     order_.emplace_back(logits[i], static_cast<std::int32_t>(i));
     total += std::exp((logits[i] - top) / settings_.temperature);
   }
-  const auto before = [](const auto& a, const auto& b) {
-    return a.first > b.first || (a.first == b.first && a.second < b.second);
-  };
   // Sorted as far as needed: the nucleus is short as a rule, and without one the drawn token is likely.
   const double drawn = rng_.uniform();
   const bool nucleus = settings_.top_p < 1.0;
@@ -53,8 +57,35 @@ std::int32_t Sampler::next(std::span<const float> logits, std::span<const std::i
     mass += std::exp((order_[mass_.size()].first - top) / settings_.temperature);
     mass_.push_back(mass);
   }
-  const auto at = std::upper_bound(mass_.begin(), mass_.end(), drawn * (nucleus ? mass : total));
+  return pick(drawn, total);
+}
+
+std::int32_t Sampler::pick(double drawn, double total) const {
+  const auto at = std::upper_bound(mass_.begin(), mass_.end(), drawn * (settings_.top_p < 1.0 ? mass_.back() : total));
   return order_[static_cast<std::size_t>(std::min(at, mass_.end() - 1) - mass_.begin())].second;
+}
+
+std::optional<std::int32_t> Sampler::next(std::span<const Candidate> largest, double mass) {
+  order_.assign(largest.begin(), largest.end());
+  for (const Candidate& c : order_)
+    if (!std::isfinite(c.first)) return std::nullopt;
+  std::sort(order_.begin(), order_.end(), before);
+  const float last = order_.back().first, top = order_.front().first;
+  if (last == top) return std::nullopt;
+  if (settings_.temperature == 0.0) return order_.front().second;
+  Rng rng = rng_;
+  const double drawn = rng.uniform();
+  const bool nucleus = settings_.top_p < 1.0;
+  double sum = 0.0;
+  mass_.clear();
+  while (nucleus ? sum < settings_.top_p * mass : sum <= drawn * mass) {
+    const float logit = order_[mass_.size()].first;
+    if (logit == last) return std::nullopt;
+    sum += std::exp((static_cast<double>(logit) - top) / settings_.temperature);
+    mass_.push_back(sum);
+  }
+  rng_ = rng;
+  return pick(drawn, mass);
 }
 
 }  // namespace vi::model

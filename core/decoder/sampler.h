@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,16 +18,23 @@ struct SamplerSettings {
   std::uint64_t seed = 0;
 };
 
+using Candidate = std::pair<float, std::int32_t>;  // a logit and its token
+
 class Sampler {
  public:
   explicit Sampler(const SamplerSettings& settings);  // Error if a setting is out of range
   // One token of logits [vocab]; ids in `banned` are never chosen. Error if no logit is finite.
   std::int32_t next(std::span<const float> logits, std::span<const std::int32_t> banned = {});
+  // The same from the largest logits alone, in any order, and the sum over all tokens of exp((logit - largest) / temperature):
+  // what a device can find. Nothing, and no number drawn, where they do not decide: too wide a nucleus, a tie at their end.
+  std::optional<std::int32_t> next(std::span<const Candidate> largest, double mass);
+  const SamplerSettings& settings() const { return settings_; }
 
  private:
+  std::int32_t pick(double drawn, double total) const;
   SamplerSettings settings_;
   Rng rng_;
-  std::vector<std::pair<float, std::int32_t>> order_;  // scratch: candidates, the likeliest first as far as needed
+  std::vector<Candidate> order_;  // scratch: candidates, the likeliest first as far as needed
   std::vector<double> mass_;                           // their running sums, the nucleus only
 };
 

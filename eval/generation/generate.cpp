@@ -38,13 +38,20 @@ Sequence::Sequence(std::int64_t prompt_tokens, const GenerateSettings& settings,
 }
 
 bool Sequence::take(std::span<const float> logits) {
+  return accept(sampler_.next(logits, early() ? std::span<const std::int32_t>(banned_) : std::span<const std::int32_t>()));
+}
+
+std::optional<bool> Sequence::take(std::span<const model::Candidate> largest, double mass) {
+  if (early() && !banned_.empty()) return std::nullopt;
+  const auto id = sampler_.next(largest, mass);
+  return id ? std::optional(accept(*id)) : std::nullopt;
+}
+
+bool Sequence::accept(std::int32_t id) {
   const auto end = [&](StopReason reason) {
     out_.reason = reason;
     return false;
   };
-  const bool early = std::ssize(out_.ids) < settings_.min_new_tokens;
-  const std::int32_t id =
-      sampler_.next(logits, early ? std::span<const std::int32_t>(banned_) : std::span<const std::int32_t>());
   if (holds(settings_.end_ids, id)) return end(StopReason::end_token);
   if (holds(settings_.stop_ids, id)) return end(StopReason::task_stop);
   out_.ids.push_back(id);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -53,10 +54,15 @@ class Sequence {
   Sequence(std::int64_t prompt_tokens, const GenerateSettings& settings, std::int64_t context);
   // The next token of logits [vocab]; false: the sequence has ended.
   bool take(std::span<const float> logits);
+  // The same from the largest logits alone (model::Sampler); nothing where all are needed.
+  std::optional<bool> take(std::span<const model::Candidate> largest, double mass);
+  double temperature() const { return settings_.sampler.temperature; }
   std::int32_t id() const { return out_.ids.back(); }  // of the last take(), for the next step
   Generation&& result() && { return std::move(out_); }
 
  private:
+  bool early() const { return std::ssize(out_.ids) < settings_.min_new_tokens; }
+  bool accept(std::int32_t id);
   const GenerateSettings& settings_;
   std::int64_t prompt_tokens_, context_;
   model::Sampler sampler_;

@@ -14,6 +14,7 @@
 #include "core/common/interrupt.h"
 #include "core/common/out_of_memory.h"
 #include "core/model/model_config.h"
+#include "eval/generation/largest_logits.h"
 
 namespace vi::eval {
 namespace {
@@ -41,8 +42,8 @@ struct Slot {
 
 class Run {
  public:
-  Run(BatchModel& model, Queue& queue, std::vector<Slot>& slots, const BatchEvents& events)
-      : model_(model), queue_(queue), slots_(slots), events_(events) {}
+  Run(BatchModel& model, Queue& queue, std::vector<Slot>& slots, const BatchEvents& events, bool by_largest)
+      : model_(model), queue_(queue), slots_(slots), events_(events), by_largest_(by_largest) {}
 
   void all() {
     for (;;) {
@@ -53,22 +54,10 @@ class Run {
         if (slots_[i].request) tokens.push_back({static_cast<int>(i), slots_[i].sequence->id()});
       if (tokens.empty()) return;
       check_interrupt();
-      const at::Tensor logits = in_memory([&] { return on_host(model_.step(tokens)); });
-      // Sampling reads whole vocabularies: in parallel, each sequence for itself.
-      std::vector<char> goes_on(tokens.size());
-      std::vector<std::exception_ptr> errors(tokens.size());
-#pragma omp parallel for schedule(dynamic, 1)
-      for (std::size_t row = 0; row < tokens.size(); ++row) {
-        try {
-          goes_on[row] = take(tokens[row].slot, logits, row);
-        } catch (...) {
-          errors[row] = std::current_exception();
-        }
-      }
-      for (std::size_t row = 0; row < tokens.size(); ++row) {
-        if (errors[row]) std::rethrow_exception(errors[row]);
+      const at::Tensor logits = in_memory([&] { return model_.step(tokens); });
+      const std::vector<char> goes_on = logits.is_cpu() && !by_largest_ ? take_all(tokens, logits.contiguous()) : take_largest(tokens, logits);
+      for (std::size_t row = 0; row < tokens.size(); ++row)
         if (!goes_on[row]) finish(tokens[row].slot);
-      }
     }
   }
 
@@ -80,23 +69,45 @@ class Run {
     queue_.pop_front();
     const BatchRequest& request = *slot.request;
     slot.sequence.emplace(std::ssize(request.prompt), request.settings, model_.config().max_position);
-    const at::Tensor logits = in_memory([&] { return on_host(model_.prefill(static_cast<int>(i), request.prompt)); });
+    const at::Tensor logits = in_memory([&] { return model_.prefill(static_cast<int>(i), request.prompt).to(at::kCPU).contiguous(); });
     if (!take(static_cast<int>(i), logits, 0)) finish(static_cast<int>(i));
   }
 
-  // Through pinned memory: a step of 256 sequences brings 156 MB, and pageable copies are several times slower. Valid until the next call.
-  at::Tensor on_host(const at::Tensor& logits) {
-    if (logits.is_cpu()) return logits.contiguous();
-    if (!pinned_.defined() || pinned_.size(0) < logits.size(0))
-      pinned_ = at::empty(logits.sizes(), logits.options().device(at::kCPU).pinned_memory(true));
-    const at::Tensor rows = pinned_.narrow(0, 0, logits.size(0));
-    rows.copy_(logits);
-    return rows;
+  // Whether each sequence goes on. Sampling reads whole vocabularies: in parallel, each sequence for itself.
+  std::vector<char> take_all(const std::vector<SlotToken>& tokens, const at::Tensor& logits) {
+    std::vector<char> goes_on(tokens.size());
+    std::vector<std::exception_ptr> errors(tokens.size());
+#pragma omp parallel for schedule(dynamic, 1)
+    for (std::size_t row = 0; row < tokens.size(); ++row) {
+      try {
+        goes_on[row] = take(tokens[row].slot, logits, row);
+      } catch (...) {
+        errors[row] = std::current_exception();
+      }
+    }
+    for (const std::exception_ptr& error : errors)
+      if (error) std::rethrow_exception(error);
+    return goes_on;
   }
+
+  // The same on the largest logits of each sequence; on all of them where those do not decide.
+  std::vector<char> take_largest(const std::vector<SlotToken>& tokens, const at::Tensor& logits) {
+    std::vector<double> temperatures;
+    for (const SlotToken& token : tokens) temperatures.push_back(sequence(token.slot).temperature());
+    const LargestLogits largest = in_memory([&] { return largest_logits(logits, temperatures); });
+    std::vector<char> goes_on(tokens.size());
+    for (std::size_t row = 0; row < tokens.size(); ++row) {
+      const auto taken = sequence(tokens[row].slot).take(largest.row(row), largest.mass[row]);
+      goes_on[row] = taken ? *taken : take(tokens[row].slot, logits[static_cast<std::int64_t>(row)].unsqueeze(0).to(at::kCPU), 0);
+    }
+    return goes_on;
+  }
+
+  Sequence& sequence(int slot) { return *slots_[static_cast<std::size_t>(slot)].sequence; }
 
   bool take(int i, const at::Tensor& logits, std::size_t row) {
     const auto vocab = static_cast<std::size_t>(logits.size(1));
-    return slots_[static_cast<std::size_t>(i)].sequence->take({logits.const_data_ptr<float>() + row * vocab, vocab});
+    return sequence(i).take({logits.const_data_ptr<float>() + row * vocab, vocab});
   }
 
   void finish(int i) {
@@ -113,7 +124,7 @@ class Run {
   Queue& queue_;
   std::vector<Slot>& slots_;
   const BatchEvents& events_;
-  at::Tensor pinned_;
+  bool by_largest_;
 };
 
 }  // namespace
@@ -125,7 +136,7 @@ std::int64_t bucket_capacity(std::int64_t tokens, std::int64_t context) {
 }
 
 int generate_batch(std::vector<BatchRequest> requests, int slots, std::int64_t context,
-                   const BatchFactory& make, const BatchEvents& events) {
+                   const BatchFactory& make, const BatchEvents& events, bool by_largest) {
   VI_CHECK(slots > 0, "{} slots", slots);
   std::map<std::int64_t, Queue, std::greater<>> buckets;
   for (const BatchRequest& request : requests)
@@ -137,7 +148,7 @@ int generate_batch(std::vector<BatchRequest> requests, int slots, std::int64_t c
       std::vector<Slot> active(static_cast<std::size_t>(now));
       try {
         const auto model = in_memory([&] { return make(now, capacity); });
-        Run(*model, queue, active, events).all();
+        Run(*model, queue, active, events, by_largest).all();
         least = std::min(least, now);
       } catch (const OutOfMemoryError& error) {
         if (now == 1) throw;

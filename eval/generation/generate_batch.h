@@ -37,8 +37,8 @@ std::int64_t bucket_capacity(std::int64_t tokens, std::int64_t context);
 // so shapes (a GPU's graphs and caches) stay as they are while slots are refilled. Where making the model, a
 // prefill or a step runs out of memory, the batch is halved, what was under way is generated again, and one
 // line says so; with one slot left it is an OutOfMemoryError. Interrupts are checked once a step. Returns the
-// smallest number of slots that was used.
+// smallest number of slots that was used. `by_largest`: sampling as on a GPU (largest_logits.h) on the CPU too, for tests.
 int generate_batch(std::vector<BatchRequest> requests, int slots, std::int64_t context,
-                   const BatchFactory& make, const BatchEvents& events);
+                   const BatchFactory& make, const BatchEvents& events, bool by_largest = false);
 
 }  // namespace vi::eval

@@ -82,14 +82,14 @@ struct Outcome {
   int least = 0;
 };
 
-Outcome run(std::vector<BatchRequest> requests, int slots, const BatchFactory& make, std::int64_t context = 512) {
+Outcome run(std::vector<BatchRequest> requests, int slots, const BatchFactory& make, std::int64_t context = 512, bool by_largest = false) {
   Outcome out;
   BatchEvents events;
   events.done = [&](std::size_t index, Generation&& g) {
     EXPECT_TRUE(out.texts.emplace(index, std::pair(g.ids, g.reason)).second) << "request " << index << " twice";
   };
   events.note = [&](const std::string& line) { out.notes.push_back(line); };
-  out.least = generate_batch(std::move(requests), slots, context, make, events);
+  out.least = generate_batch(std::move(requests), slots, context, make, events, by_largest);
   return out;
 }
 
@@ -147,6 +147,7 @@ TEST(GenerateBatch, TextsDependOnNoBatchAndNoOrder) {
     for (const int slots : {1, 3, 8}) {
       std::vector<BatchRequest> requests = requests_of(f);
       EXPECT_EQ(run(requests, slots, make).texts, want) << kind.name << " " << slots;
+      EXPECT_EQ(run(requests, slots, make, 512, true).texts, want) << kind.name << " " << slots << ", by the largest logits";
       if (slots == 1) continue;
       std::reverse(requests.begin(), requests.end());
       std::rotate(requests.begin(), requests.begin() + slots, requests.end());

@@ -94,6 +94,36 @@ TEST(Sampler, IsTheFullSort) {
   }
 }
 
+// What the largest logits and the mass of all decide is what all logits decide; where they do not, no number is drawn.
+TEST(Sampler, LargestLogitsDecideAsAll) {
+  int decided = 0, open = 0;
+  for (const auto& [temperature, top_p, count] :
+       {std::tuple{0.6, 0.95, 64}, {1.0, 0.5, 200}, {0.0, 1.0, 2}, {1.0, 1.0, 500}, {0.6, 0.95, 8}, {1.5, 0.99, 2}}) {
+    Sampler all({temperature, top_p, 11}), few({temperature, top_p, 11});
+    Rng numbers(7);
+    std::vector<float> logits(1000);
+    for (int draw = 0; draw < 60; ++draw) {
+      for (float& logit : logits) logit = static_cast<float>(3 * std::log(numbers.uniform() + 1e-9));
+      logits[17] = logits[400];
+      std::vector<Candidate> order;
+      for (std::size_t i = 0; i < logits.size(); ++i) order.emplace_back(logits[i], static_cast<std::int32_t>(i));
+      std::sort(order.begin(), order.end(), [](auto a, auto b) { return a.first > b.first; });
+      double mass = 0;
+      for (const float logit : logits) mass += temperature > 0 ? std::exp((static_cast<double>(logit) - order[0].first) / temperature) : 1;
+      order.resize(static_cast<std::size_t>(count));
+      std::reverse(order.begin(), order.end());
+      const auto id = few.next(order, mass);
+      ++(id ? decided : open);
+      EXPECT_EQ(id ? *id : few.next(logits), all.next(logits)) << temperature << ' ' << top_p << ' ' << draw;
+    }
+  }
+  EXPECT_GT(decided, 150);
+  EXPECT_GT(open, 50);
+  Sampler tied({1.0, 0.9, 1});
+  EXPECT_FALSE(tied.next(std::vector<Candidate>{{1.0f, 4}, {1.0f, 9}}, 3.0));
+  EXPECT_FALSE(tied.next(std::vector<Candidate>{{std::numeric_limits<float>::quiet_NaN(), 4}, {1.0f, 9}}, 3.0));
+}
+
 TEST(Sampler, BadNumbers) {
   EXPECT_THROW(Sampler({-1.0, 1.0, 0}), Error);
   EXPECT_THROW(Sampler({1.0, 0.0, 0}), Error);
