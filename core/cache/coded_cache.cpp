@@ -34,10 +34,8 @@ void CodedCache::reset() {
   sides_.clear();
   sides_.reserve(2 * coders_.key.size());
   for (std::size_t i = 0; i < coders_.key.size(); ++i) {
-    sides_.emplace_back(coders_.key[i], shape_.head_dim, window_.sinks, window_.recent,
-                        window_.key_flush);
-    sides_.emplace_back(coders_.value[i], shape_.head_dim, window_.sinks, window_.recent,
-                        window_.value_flush);
+    sides_.emplace_back(coders_.key[i], shape_.head_dim, window_, true);
+    sides_.emplace_back(coders_.value[i], shape_.head_dim, window_, false);
   }
 }
 

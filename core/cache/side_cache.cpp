@@ -43,13 +43,12 @@ void Window::drop(std::size_t n) {
   if (size_ == 0) begin_ = 0;
 }
 
-SideCache::SideCache(const quant::HeadCoder* coder, int head_dim, int n_sinks, int recent,
-                     codec::Flush flush)
+SideCache::SideCache(const quant::HeadCoder* coder, int head_dim, const codec::WindowSpec& rule, bool key)
     : coder_(coder),
       d_(head_dim),
-      n_sinks_(n_sinks),
-      recent_(recent),
-      flush_(flush),
+      n_sinks_(rule.sinks),
+      rule_(rule),
+      key_(key),
       window_(head_dim),
       keys_(head_dim) {
   VI_CHECK(coder == nullptr || coder->head_dim() == head_dim,
@@ -58,8 +57,7 @@ SideCache::SideCache(const quant::HeadCoder* coder, int head_dim, int n_sinks, i
 
 std::size_t SideCache::would_code(std::size_t n) const {
   if (coder_ == nullptr) return 0;
-  const std::int64_t coded = codec::coded_tokens(static_cast<std::int64_t>(len_ + n), n_sinks_,
-                                                 recent_, flush_, coder_->seal_tokens());
+  const std::int64_t coded = codec::coded_tokens(rule_, key_, static_cast<std::int64_t>(len_ + n), coder_->seal_tokens());
   return static_cast<std::size_t>(coded) - n_coded_;
 }
 

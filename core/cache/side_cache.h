@@ -31,9 +31,8 @@ class Window {
 
 class SideCache {
  public:
-  // coder may be null: the side stays exact.
-  SideCache(const quant::HeadCoder* coder, int head_dim, int n_sinks, int recent,
-            codec::Flush flush);
+  // coder may be null: the side stays exact. Of the window's rule the keys' half (key) or the values'.
+  SideCache(const quant::HeadCoder* coder, int head_dim, const codec::WindowSpec& rule, bool key);
   // How many tokens an append of n codes.
   std::size_t would_code(std::size_t n) const;
   // keys: the same tokens' keys, for a coder that wants them (then kept beside the window until coded).
@@ -47,8 +46,9 @@ class SideCache {
  private:
   void encode(const float* rows, const float* keys, std::size_t n);
   const quant::HeadCoder* coder_;
-  int d_, n_sinks_, recent_;
-  codec::Flush flush_;
+  int d_, n_sinks_;
+  codec::WindowSpec rule_;
+  bool key_;
   std::size_t len_ = 0, n_coded_ = 0;
   std::vector<float> sinks_;
   std::vector<std::uint8_t> stream_;

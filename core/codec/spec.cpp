@@ -185,6 +185,9 @@ void WindowSpec::check(const config::Mark& mark) const {
   if (recent < 0 || recent > (1 << 20))
     config_fail(mark, "recent must be 0..1048576, not {}", recent);
   if (sinks < 0 || sinks > (1 << 20)) config_fail(mark, "sinks must be 0..1048576, not {}", sinks);
+  if (step < 0 || (step > 0 && step > recent)) config_fail(mark, "step must be 0..{} (recent), not {}", recent, step);
+  if (step > 0 && key_flush != Flush::block && value_flush != Flush::block)
+    config_fail(mark, "step {} clashes with key_flush and value_flush sliding: it belongs to block", step);
 }
 
 int seal_tokens(const SideSpec& side) {
@@ -210,12 +213,12 @@ void CodecSpec::check(const config::Mark& mark) const {
   const auto side = [&](const char* name, const SideSpec& spec, Flush flush) {
     const int seal = seal_tokens(spec);
     if (seal == 1 || flush != Flush::block) return;
-    if (window.recent == 0 || window.recent % seal != 0)
+    if (window.recent == 0 || window.block() % seal != 0)
       config_fail(
           mark,
-          "{}: groups of {} tokens need a window whose recent is a multiple of {} (flush block), "
+          "{}: groups of {} tokens need a window whose {} is a multiple of {} (flush block), "
           "not {}",
-          name, seal, seal, window.recent);
+          name, seal, window.step > 0 ? "step" : "recent", seal, window.block());
   };
   side("key", key, window.key_flush);
   side("value", value, window.value_flush);

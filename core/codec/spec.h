@@ -194,20 +194,24 @@ constexpr auto enum_names(Flush) {
 }
 
 // What stays exact. `sliding`: always the newest `recent` tokens. `block`: tokens gather until `recent` of
-// them are exact, then all are coded at once (so between 0 and recent-1 stay exact; MILLION, KIVI keys).
+// them are exact, then the oldest `step` of them are coded at once, all of them unless `step` says otherwise (so between
+// recent - step and recent-1 stay exact; MILLION, KIVI keys: between 0 and recent-1).
 // The first `sinks` tokens of the sequence are always exact.
 struct WindowSpec {
   int recent = 128;
   int sinks = 0;
+  int step = 0;
   Flush key_flush = Flush::block;
   Flush value_flush = Flush::block;
   template <class V>
   void visit(V& v) {
     v("recent", recent, "newest tokens kept exact");
     v("sinks", sinks, "first tokens kept exact");
+    v("step", step, "flush block: tokens coded at once; 0: recent");
     v("key_flush", key_flush, "block | sliding");
     v("value_flush", value_flush, "block | sliding");
   }
+  int block() const { return step > 0 ? step : recent; }
   void check(const config::Mark& mark) const;
 };
 

@@ -10,15 +10,10 @@ namespace vi::codec {
 
 // Of a sequence of `tokens` tokens the tokens [sinks, sinks + coded_tokens) are coded, the others
 // exact. With T = max(0, tokens - sinks):
-//   block    floor(T / recent) * recent (recent 0: all of T), cut to a multiple of `seal`
+//   block    floor((T - recent + step) / step) * step, at least 0 (recent 0: all of T), cut to a multiple of `seal`;
+//            step = recent, floor(T / recent) * recent, in the papers' windows
 //   sliding  max(0, T - recent), cut to a multiple of `seal`
 // Never falls as tokens grow. seal: HeadCoder::seal_tokens().
-std::int64_t coded_tokens(std::int64_t tokens, int sinks, int recent, Flush flush, int seal);
-
-inline std::int64_t coded_tokens(const WindowSpec& window, bool key, std::int64_t tokens,
-                                 int seal) {
-  return coded_tokens(tokens, window.sinks, window.recent,
-                      key ? window.key_flush : window.value_flush, seal);
-}
+std::int64_t coded_tokens(const WindowSpec& window, bool key, std::int64_t tokens, int seal);
 
 }  // namespace vi::codec

@@ -12,10 +12,14 @@
 
 namespace vi::cuda {
 
-// How many tokens of a sequence are coded (core/codec/window.h with the block rule), on the device.
+// How many tokens of a sequence are coded (core/codec/window.h with the block rule), and which row of the window is a token's. Rows
+// in use are the first of the window, in whatever order: exact tokens come in pieces of `step`; the piece being filled has the last
+// place, and the one that is coded when it is full gives its place to it. So piece c fills place min(c, n - 1) of n = recent / step
+// and, once full, waits in place c mod (n - 1).
 struct BeginParams {
   int batch = 0, hidden = 0, head_dim = 0;
   int sinks = 0, recent = 0;  // recent 0: a dense cache, where nothing is coded
+  int step = 0;               // divides recent
   std::int64_t vocab = 0;     // ids outside are clamped (the caller checks)
   int* tokens = nullptr;      // [batch] in: length before this step; out: with it
   int* kv_len = nullptr;      // [batch] out: coded tokens that attention of this step sees

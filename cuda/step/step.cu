@@ -14,14 +14,16 @@ __global__ void begin_kernel(BeginParams p) {
   if (threadIdx.x == 0) {
     const int len = p.tokens[b];
     position = len;
-    int before = 0, after = 0;
+    int before = 0, after = 0, slot = len;
     if (p.recent > 0) {
-      before = len > p.sinks ? (len - p.sinks) / p.recent * p.recent : 0;
-      after = len + 1 > p.sinks ? (len + 1 - p.sinks) / p.recent * p.recent : 0;
+      const int rest = len - p.sinks, kept = p.recent - p.step;
+      before = rest >= p.recent ? (rest - kept) / p.step * p.step : 0;
+      after = rest + 1 >= p.recent ? (rest + 1 - kept) / p.step * p.step : 0;
+      if (rest >= 0) slot = p.sinks + min(rest / p.step, p.recent / p.step - 1) * p.step + rest % p.step;
     }
     p.tokens[b] = len + 1;
     p.first[b] = before;
-    p.slot[b] = len - before;
+    p.slot[b] = slot;
     p.kv_len[b] = p.recent > 0 ? after : len + 1;
     p.dense_len[b] = len + 1 - after;
   }

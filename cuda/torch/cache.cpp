@@ -56,6 +56,8 @@ std::optional<std::string> why_not_coded(const codec::Codec& codec) {
   if (s.window.key_flush != codec::Flush::block || s.window.value_flush != codec::Flush::block)
     return "the window slides";
   if (s.window.recent < 1) return "no window";
+  if (s.window.recent % s.window.block() != 0)
+    return fmt::format("the window's {} tokens are no multiple of its step of {}", s.window.recent, s.window.step);
   return std::nullopt;
 }
 
@@ -101,6 +103,7 @@ DeviceCache::DeviceCache(const CacheShape& shape, std::shared_ptr<const eval::De
     if (const auto why = why_not_coded(c)) fail("cache: this codec cannot be held as codes: {}", *why);
     sinks_ = c.spec().window.sinks;
     recent_ = c.spec().window.recent;
+    step_ = c.spec().window.block();
     rows_ = window_rows(c.spec().window);
     coded_capacity_ = coded(s.capacity);
     std::size_t workspace = 256;
@@ -156,7 +159,7 @@ std::string DeviceCache::kernel() const {
 }
 
 std::int64_t DeviceCache::coded(std::int64_t tokens) const {
-  return codec_ ? codec::coded_tokens(tokens, sinks_, recent_, codec::Flush::block, 1) : 0;
+  return codec_ ? codec::coded_tokens(codec_->codec().spec().window, true, tokens, 1) : 0;
 }
 
 std::int64_t DeviceCache::code_bytes() const {
@@ -201,6 +204,13 @@ void DeviceCache::put_prompt(int layer, int sequence, const at::Tensor& k, const
   const CodedLayer& coded_layer = coded_layers_[static_cast<std::size_t>(layer)];
   const std::int64_t n_coded = coded(n), sinks = std::min<std::int64_t>(n, sinks_), tail = n - sinks - n_coded;
   const at::Tensor none = at::zeros({1}, tokens_.options());
+  std::vector<std::int64_t> row;  // of each exact token
+  for (std::int64_t i = 0; i < sinks; ++i) row.push_back(i);
+  for (std::int64_t i = n_coded; i < n_coded + tail; ++i) {
+    const std::int64_t piece = i / step_, filled = (n_coded + tail) / step_, last = recent_ / step_ - 1;
+    row.push_back(sinks_ + (piece < filled ? place(piece) : std::min(piece, last)) * step_ + i % step_);
+  }
+  const at::Tensor at_rows = at::tensor(row, at::kLong).to(device_);
   for (const bool is_key : {true, false}) {
     const eval::DeviceSide& side = is_key ? codec_->of(layer).key() : codec_->of(layer).value();
     const at::Tensor& rows = is_key ? k : v;
@@ -208,7 +218,7 @@ void DeviceCache::put_prompt(int layer, int sequence, const at::Tensor& k, const
     if (n_coded > 0) encode({rows.narrow(1, sinks, n_coded).unsqueeze(0), none, codes, false}, side, layer);
     at::Tensor exact = at::cat({rows.narrow(1, 0, sinks), rows.narrow(1, sinks + n_coded, tail)}, 1).to(at::kFloat);
     if (!side.identity) exact = at::bmm(exact, side.a[layer]) + side.b[layer].unsqueeze(1);
-    (is_key ? key : value).narrow(1, 0, sinks + tail).copy_(exact);
+    (is_key ? key : value).index_copy_(1, at_rows, exact.to(shape_.dtype));
   }
 }
 
@@ -238,22 +248,25 @@ bool DeviceCache::flushes_next() const {
 
 void DeviceCache::flush(int layer) const {
   if (!codec_) return;
-  const auto fills = [&](int b) {
+  // The place of the piece that this step codes; none: -1.
+  const auto place_of = [&](int b) -> std::int64_t {
     const std::int64_t n = len_[static_cast<std::size_t>(b)];
-    return coded(n + 1) != coded(n);
+    return coded(n + 1) != coded(n) ? place(coded(n) / step_) : -1;
   };
-  // Neighbours whose blocks fill at once are coded in one launch; their rows are moved together first.
-  for (int b = 0, end = 0; b < shape_.batch; b = end + 1) {
-    for (end = b; end < shape_.batch && fills(end);) ++end;
-    if (end == b) continue;
+  // Neighbours that code from one place are coded in one launch; their rows are moved together first.
+  for (int b = 0, end = 0; b < shape_.batch; b = end) {
+    const std::int64_t from = place_of(b);
+    for (end = b + 1; end < shape_.batch && place_of(end) == from;) ++end;
+    if (from < 0) continue;
     for (const bool is_key : {true, false}) {
-      at::Tensor rows =
-          (is_key ? key_rows_ : value_rows_)[layer].narrow(0, b, end - b).narrow(2, sinks_, recent_);
+      const at::Tensor window = (is_key ? key_rows_ : value_rows_)[layer].narrow(0, b, end - b).narrow(2, sinks_, recent_);
+      at::Tensor place = window.narrow(2, from * step_, step_), rows = place;
       if (end - b > 1) rows = rows.permute({0, 2, 1, 3}).contiguous().permute({0, 2, 1, 3});
       const eval::DeviceCodec& tables = codec_->of(layer);
       const CodedLayer& to = coded_layers_[static_cast<std::size_t>(layer)];
       encode({rows, first_.narrow(0, b, end - b), (is_key ? to.key_codes : to.value_codes).narrow(0, b, end - b), true},
              is_key ? tables.key() : tables.value(), layer);
+      if (step_ < recent_) place.copy_(window.narrow(2, recent_ - step_, step_));
     }
   }
 }

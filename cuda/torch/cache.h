@@ -51,7 +51,7 @@ class DeviceCache {
 
   // One step: begin() on the host's side, then the device's begin_step with these tensors, then for
   // each layer rows(), append by rope_append, flush(), attend(). advance() at the end.
-  bool flushes_next() const;  // does this step complete a block of some sequence?
+  bool flushes_next() const;  // does this step code tokens of some sequence?
   void flush(int layer) const;
   void attend(int layer, const at::Tensor& q, at::Tensor& out) const;
   void advance();             // host lengths; the device's were advanced by begin_step
@@ -59,6 +59,7 @@ class DeviceCache {
 
   int sinks() const { return sinks_; }
   int recent() const { return codec_ ? recent_ : 0; }
+  int step() const { return step_; }  // tokens coded at once
   const at::Tensor& tokens() const { return tokens_; }
   const at::Tensor& kv_len() const { return kv_len_; }
   const at::Tensor& dense_len() const { return dense_len_; }
@@ -72,7 +73,9 @@ class DeviceCache {
   CacheShape shape_;
   std::shared_ptr<const eval::DeviceCodec> codec_;
   at::Device device_;
-  int sinks_ = 0, recent_ = 0;
+  // Of the window's pieces of `step` tokens, the place where the c-th waits until it is coded (cuda/step/params.h).
+  std::int64_t place(std::int64_t piece) const { return recent_ > step_ ? piece % (recent_ / step_ - 1) : 0; }
+  int sinks_ = 0, recent_ = 0, step_ = 0;
   std::int64_t rows_ = 0;            // of a window; of the dense cache: capacity
   std::int64_t coded_capacity_ = 0;
   int splits_ = 1;

@@ -134,13 +134,18 @@ void Stepper::run(bool flush, Marks* marks) const {
     const at::Tensor len = cache_->tokens().clone();
     at::Tensor tokens = cache_->tokens(), first = cache_->first(), slot = cache_->slot(),
                kv_len = cache_->kv_len(), dense_len = cache_->dense_len(), cos_sin = cos_sin_;
+    const int recent = cache_->recent(), step = cache_->step(), sinks = cache_->sinks();
     const auto coded = [&](const at::Tensor& n) {
-      if (cache_->recent() == 0) return at::zeros_like(n);
-      return at::floor_divide((n - cache_->sinks()).clamp_min(0), cache_->recent()) * cache_->recent();
+      if (recent == 0) return at::zeros_like(n);
+      return at::floor_divide((n - sinks - recent + step).clamp_min(0), step) * step;
     };
     first.copy_(coded(len));
     const at::Tensor after = coded(len + 1);
-    slot.copy_(len - first);
+    slot.copy_(len);
+    if (recent > 0) {  // cuda/step/params.h
+      const at::Tensor rest = (len - sinks).clamp_min(0), place = at::floor_divide(rest, step).clamp_max(recent / step - 1);
+      slot.copy_(at::where(len >= sinks, sinks + place * step + rest.remainder(step), len));
+    }
     kv_len.copy_(cache_->recent() == 0 ? len + 1 : after);
     dense_len.copy_(len + 1 - after);
     tokens.copy_(len + 1);
@@ -151,7 +156,7 @@ void Stepper::run(bool flush, Marks* marks) const {
   } else {
     BeginParams p;
     p.batch = s.batch, p.hidden = static_cast<int>(c.hidden), p.head_dim = c.head_dim;
-    p.sinks = cache_->sinks(), p.recent = cache_->recent();
+    p.sinks = cache_->sinks(), p.recent = cache_->recent(), p.step = cache_->step();
     p.vocab = c.vocab;
     p.tokens = cache_->tokens().data_ptr<int>();
     p.kv_len = cache_->kv_len().data_ptr<int>();

@@ -44,7 +44,7 @@ TEST(SideCache, BlockRuleAsKiviKeys) {  // the exact tail of a prompt is (T - si
   const FakeVectorCoder coder(kDim, 4, 3, false, 1);
   for (const int sinks : {0, 4})
     for (int tokens = 0; tokens <= 200; ++tokens) {
-      SideCache side(&coder, kDim, sinks, 32, Flush::block);
+      SideCache side(&coder, kDim, {.recent = 32, .sinks = sinks}, true);
       side.append(normals(tokens * kDim, 5).data(), tokens);
       const int after = std::max(0, tokens - sinks);
       EXPECT_EQ(side.view().n_coded, after / 32 * 32u);
@@ -55,7 +55,7 @@ TEST(SideCache, BlockRuleAsKiviKeys) {  // the exact tail of a prompt is (T - si
 
 TEST(SideCache, SlidingRuleKeepsExactlyTheNewest) {
   const FakeVectorCoder coder(kDim, 4, 3, false, 1);
-  SideCache side(&coder, kDim, 3, 32, Flush::sliding);
+  SideCache side(&coder, kDim, {.recent = 32, .sinks = 3, .key_flush = Flush::sliding}, true);
   const auto rows = normals(100 * kDim, 5);
   for (int t = 0; t < 100; ++t) {
     side.append(rows.data() + t * kDim, 1);
@@ -69,7 +69,7 @@ TEST(SideCache, SlidingRuleKeepsExactlyTheNewest) {
 }
 
 TEST(SideCache, NoCoderStaysExact) {
-  SideCache side(nullptr, kDim, 2, 4, Flush::block);
+  SideCache side(nullptr, kDim, {.recent = 4, .sinks = 2}, true);
   const auto rows = normals(50 * kDim, 5);
   side.append(rows.data(), 50);
   EXPECT_EQ(side.view().n_coded, 0u);
@@ -99,12 +99,13 @@ TEST(SideCache, PiecesDoNotMatter) {
   for (const quant::HeadCoder* coder : {static_cast<const quant::HeadCoder*>(&vectors),
                                         static_cast<const quant::HeadCoder*>(&groups)})
     for (const Flush flush : {Flush::block, Flush::sliding})
-      for (const int recent : {0, 1, 48, 128}) {
-        SideCache whole(coder, kDim, 5, recent, flush);
+      for (const auto& [recent, step] : {std::pair{0, 0}, {1, 0}, {48, 0}, {48, 16}, {128, 0}, {96, 48}}) {
+        const codec::WindowSpec rule{.recent = recent, .sinks = 5, .step = step, .key_flush = flush};
+        SideCache whole(coder, kDim, rule, true);
         whole.append(all.data(), 301);
         EXPECT_EQ(whole.view().n_coded % coder->seal_tokens(), 0u);
         for (const std::size_t piece : {1u, 7u, 64u, 250u}) {
-          SideCache pieces(coder, kDim, 5, recent, flush);
+          SideCache pieces(coder, kDim, rule, true);
           for (std::size_t t = 0; t < 301; t += piece) {
             auto rows = std::vector<float>(
                 all.begin() + static_cast<std::ptrdiff_t>(t * kDim),
@@ -119,7 +120,7 @@ TEST(SideCache, PiecesDoNotMatter) {
 
 TEST(SideCache, RefusesACoderOfAnotherWidth) {
   const FakeVectorCoder coder(16, 4, 3, false, 1);
-  EXPECT_THROW(SideCache(&coder, kDim, 0, 32, Flush::block), Error);
+  EXPECT_THROW(SideCache(&coder, kDim, {.recent = 32}, true), Error);
 }
 
 }  // namespace

@@ -150,7 +150,7 @@ TEST(CodecSpec, RefusesMixesThatClash) {
 
 TEST(Window, ByHand) {
   const auto block = [](std::int64_t t, int sinks = 0, int seal = 1) {
-    return coded_tokens(t, sinks, 128, Flush::block, seal);
+    return coded_tokens(WindowSpec{.recent = 128, .sinks = sinks}, true, t, seal);
   };
   EXPECT_EQ(block(0), 0);
   EXPECT_EQ(block(127), 0);
@@ -160,22 +160,32 @@ TEST(Window, ByHand) {
   EXPECT_EQ(block(132, 4), 128);
   EXPECT_EQ(block(2, 4), 0);
   const auto sliding = [](std::int64_t t, int seal) {
-    return coded_tokens(t, 0, 128, Flush::sliding, seal);
+    return coded_tokens(WindowSpec{.recent = 128, .value_flush = Flush::sliding}, false, t, seal);
   };
   EXPECT_EQ(sliding(100, 1), 0);
   EXPECT_EQ(sliding(129, 1), 1);
   EXPECT_EQ(sliding(190, 32), 32);
-  EXPECT_EQ(coded_tokens(77, 0, 0, Flush::block, 1), 77);
-  EXPECT_EQ(coded_tokens(77, 0, 0, Flush::sliding, 32), 64);
+  EXPECT_EQ(coded_tokens(WindowSpec{.recent = 0}, true, 77, 1), 77);
+  EXPECT_EQ(coded_tokens(WindowSpec{.recent = 0, .key_flush = Flush::sliding}, true, 77, 32), 64);
+  const auto stepped = [](std::int64_t t, int seal) {
+    return coded_tokens(WindowSpec{.recent = 112, .sinks = 4, .step = 16}, true, t, seal);
+  };
+  EXPECT_EQ(stepped(115, 1), 0);
+  EXPECT_EQ(stepped(116, 1), 16);  // 100 exact: 4 and 96
+  EXPECT_EQ(stepped(131, 1), 16);
+  EXPECT_EQ(stepped(132, 1), 32);
+  EXPECT_EQ(stepped(1000, 1), 896);
+  EXPECT_EQ(stepped(132, 16), 32);
 }
 
 TEST(Window, NeverFallsAndAlwaysWholeGroups) {
   for (const Flush flush : {Flush::block, Flush::sliding})
     for (const int sinks : {0, 4})
-      for (const auto& [recent, seal] : {std::pair{0, 1}, {1, 1}, {32, 32}, {96, 32}, {128, 1}}) {
+      for (const auto& [recent, step, seal] : {std::tuple{0, 0, 1}, {1, 0, 1}, {32, 0, 32}, {96, 0, 32}, {96, 32, 32}, {112, 16, 1}, {100, 7, 1}, {128, 0, 1}}) {
+        const WindowSpec window{.recent = recent, .sinks = sinks, .step = step, .key_flush = flush};
         std::int64_t before = 0;
         for (std::int64_t t = 0; t < 700; ++t) {
-          const std::int64_t coded = coded_tokens(t, sinks, recent, flush, seal);
+          const std::int64_t coded = coded_tokens(window, true, t, seal);
           EXPECT_GE(coded, before);
           EXPECT_EQ(coded % seal, 0);
           EXPECT_LE(coded, std::max<std::int64_t>(0, t - sinks));
@@ -183,6 +193,7 @@ TEST(Window, NeverFallsAndAlwaysWholeGroups) {
             EXPECT_GE(t - coded, std::min<std::int64_t>(t, recent));
           } else if (recent > 0) {
             EXPECT_LT(t - coded, sinks + recent);
+            if (coded > 0) EXPECT_GE(t - coded, sinks + recent - window.block());
           }
           before = coded;
         }
