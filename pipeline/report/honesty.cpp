@@ -17,14 +17,15 @@ namespace {
 
 constexpr const char* kShape = "16x16384";  // sequences x tokens of the kernel column
 
-enum Column { wikitext, other_text, needle, longbench, kColumns };
-constexpr const char* kTitles[kColumns] = {"WikiText-2 perplexity", "perplexity, other text", "needle, %", "LongBench subset, %"};
+enum Column { wikitext, other_text, needle, longbench, math, kColumns };
+constexpr const char* kTitles[kColumns] = {"WikiText-2 perplexity", "perplexity, other text", "needle, %", "LongBench subset, %", "mathematics, %"};
 
 std::optional<Column> column_of(const Json& row) {
   const std::string task = row.at("task"), metric = row.at("metric"), experiment = row.value("experiment", "");
   if (metric == "mean") return std::nullopt;  // made of other rows
   if (metric == "needle") return needle;
   if (task.starts_with("longbench/")) return longbench;
+  if (metric == "math") return math;
   if (metric != "perplexity" || row.value("mode", "") != "window") return std::nullopt;
   return experiment.find("wikitext") != std::string::npos || task.find("wikitext") != std::string::npos ? wikitext : other_text;
 }
@@ -51,7 +52,7 @@ std::size_t class_of(double bits) {
 }
 
 struct Cell {
-  std::map<std::string, double> scores;  // by task; the last line of a task stands
+  std::map<std::string, std::map<std::int64_t, double>> scores;  // by task and seed; the last line of both stands
   bool perplexity = false;
 };
 
@@ -62,13 +63,15 @@ struct Source {
   std::map<std::string, Cell> cells;  // by method
   std::set<std::string> tasks;
   std::int64_t n = 0;   // of one method
+  std::size_t seeds = 0;  // of one cell at most
   std::string protocol;
 };
 
 std::string cell_text(const Cell& cell, std::size_t tasks) {
   if (cell.scores.size() != tasks) return "-";  // a mean over other tasks does not compare
   double mean = 0;
-  for (const auto& [task, score] : cell.scores) mean += score / static_cast<double>(tasks);
+  for (const auto& [task, seeds] : cell.scores)
+    for (const auto& [seed, score] : seeds) mean += score / static_cast<double>(tasks * seeds.size());
   if (cell.perplexity) return mean < 1000 ? fmt::format("{:.2f}", mean) : fmt::format("{:.0f}", mean);
   return fmt::format("{:.1f}", 100 * mean);
 }
@@ -110,10 +113,12 @@ std::string honesty_markdown(const HonestyInput& input) {
     if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
     auto& sources = all[model][*column];
     auto source = std::find_if(sources.begin(), sources.end(), [&](const Source& s) { return s.experiment == experiment; });
-    if (source == sources.end()) source = sources.insert(sources.end(), Source{experiment, {}, {}, {}, 0, ""});
+    if (source == sources.end()) source = sources.insert(sources.end(), Source{experiment, {}, {}, {}, 0, 0, ""});
     source->files.insert(file);
     Cell& cell = source->cells[method];
-    cell.scores[row.at("task").get<std::string>()] = row.at("score").get<double>();
+    const std::int64_t seed = row.contains("seed") && row.at("seed").is_number_integer() ? row.at("seed").get<std::int64_t>() : 0;
+    cell.scores[row.at("task").get<std::string>()][seed] = row.at("score").get<double>();
+    source->seeds = std::max(source->seeds, cell.scores[row.at("task").get<std::string>()].size());
     cell.perplexity = row.at("metric") == "perplexity";
     source->tasks.insert(row.at("task").get<std::string>());
     source->n = std::max<std::int64_t>(source->n, row.value("n", std::int64_t{0}));
@@ -155,8 +160,9 @@ std::string honesty_markdown(const HonestyInput& input) {
     bool any = false;
     for (int c = 0; c < kColumns; ++c)
       if (chosen[c]) {
-        out += fmt::format("{} {}: {} ({}; {}{})", any ? ";" : "", kTitles[c], fmt::join(chosen[c]->files, " and "), chosen[c]->experiment,
-                           c == needle || c == longbench ? fmt::format("{} tasks, ", chosen[c]->tasks.size()) : "", chosen[c]->protocol);
+        out += fmt::format("{} {}: {} ({}; {}{}{})", any ? ";" : "", kTitles[c], fmt::join(chosen[c]->files, " and "), chosen[c]->experiment,
+                           c == needle || c == longbench || c == math ? fmt::format("{} tasks, ", chosen[c]->tasks.size()) : "", chosen[c]->protocol,
+                           chosen[c]->seeds > 1 ? fmt::format(", means of up to {} seeds", chosen[c]->seeds) : "");
         any = true;
       }
     out += ".\n\n";

@@ -28,7 +28,7 @@ struct HonestyInput {
 };
 
 // Markdown, one table a model. A column shows one experiment (the one with most presets, then most windows or answers, then
-// the last file), so that its cells compare; each is cited below its table.
+// the last file), so that its cells compare; each is cited below its table. A cell of several seeds is their mean.
 std::string honesty_markdown(const HonestyInput& input);
 
 // Reads results/reference (all *.jsonl but paper/) under `root`, its kernel measurements and the presets.

@@ -29,15 +29,20 @@ HonestyInput example() {
                    line("b.jsonl", "lb", "fp16", 16, "longbench/trec", "classification", 0.5), line("b.jsonl", "lb", "fp16", 16, "longbench/qasper", "qa_f1", 0.3),
                    line("b.jsonl", "lb", "kivi-2", 3.05, "longbench/trec", "classification", 0.25),
                    line("b.jsonl", "lb", "fp16", 16, "longbench/paper13", "mean", 0.9), line("b.jsonl", "lb", "vecinfer-1", 1.06, "passkey", "needle", 0.75)};
+  for (const int seed : {0, 1, 1}) {  // the last line of a seed stands
+    input.results.push_back(line("b.jsonl", "m", "fp16", 16, "math/gsm8k", "math", seed ? 0.4 : 0.2));
+    input.results.back().row["seed"] = seed;
+  }
   return input;
 }
 
 TEST(Honesty, EachCellIsMeasuredOrADash) {
   const std::string text = honesty_markdown(example());
-  EXPECT_THAT(text, HasSubstr("| 16 | fp16 | 16.00 | 10.00 | - | - | 40.0 | 0.385 (dense) |\n"));  // the mean row is made of others
-  EXPECT_THAT(text, HasSubstr("| above 2 | kivi-2 | 3.05 | - | 12.00 | - | - | simulated |\n"));    // one of two tasks: no mean
-  EXPECT_THAT(text, HasSubstr("| 2 | vecinfer-2 | 2.05 | 11.25 | - | - | - | 0.071 |\n"));
-  EXPECT_THAT(text, HasSubstr("| 1 | vecinfer-1 | 1.06 | - | - | 75.0 | - | - |\n"));               // fused, not measured
+  EXPECT_THAT(text, HasSubstr("| 16 | fp16 | 16.00 | 10.00 | - | - | 40.0 | 30.0 | 0.385 (dense) |\n"));  // the mean row is made of others
+  EXPECT_THAT(text, HasSubstr("| above 2 | kivi-2 | 3.05 | - | 12.00 | - | - | - | simulated |\n"));    // one of two tasks: no mean
+  EXPECT_THAT(text, HasSubstr("| 2 | vecinfer-2 | 2.05 | 11.25 | - | - | - | - | 0.071 |\n"));
+  EXPECT_THAT(text, HasSubstr("| 1 | vecinfer-1 | 1.06 | - | - | 75.0 | - | - | - |\n"));               // fused, not measured
+  EXPECT_THAT(text, HasSubstr("mathematics, %: b.jsonl (m; 1 tasks, 4 windows of 2048 tokens, means of up to 2 seeds)"));
   EXPECT_THAT(text, HasSubstr("WikiText-2 perplexity: a.jsonl (wikitext2; 4 windows of 2048 tokens)"));
 }
 

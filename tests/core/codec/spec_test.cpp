@@ -193,7 +193,9 @@ TEST(Window, NeverFallsAndAlwaysWholeGroups) {
             EXPECT_GE(t - coded, std::min<std::int64_t>(t, recent));
           } else if (recent > 0) {
             EXPECT_LT(t - coded, sinks + recent);
-            if (coded > 0) EXPECT_GE(t - coded, sinks + recent - window.block());
+            if (coded > 0) {
+              EXPECT_GE(t - coded, sinks + recent - window.block());
+            }
           }
           before = coded;
         }
