@@ -227,6 +227,7 @@ const at::Tensor& Stepper::advance() {
     frequency_.copy_(host);
   }
   const bool flush = cache_->flushes_next();
+  if (flush) cache_->begin_flush();
   if (!graph_) {
     run(flush, nullptr);
     ++eager_steps_;

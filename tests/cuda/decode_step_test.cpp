@@ -229,6 +229,41 @@ TEST(GpuBatch, SlotsAreTheCpuCachesOnTheCpu) {
     }
 }
 
+// Many sequences that code a piece at one step, from different places and of different lengths: as each alone.
+void expect_many_flush_as_each_alone(const ModelConfig& c, const model::WeightFile& weights, at::Device device, double tolerance) {
+  codec::WindowSpec window;
+  window.recent = 48, window.sinks = 3, window.step = 16;
+  const auto codec = random_vector_codec(c.n_layers, c.n_kv_heads, c.head_dim, window);
+  const auto tables = std::make_shared<const eval::DeviceCodec>(codec, device);
+  const std::vector<std::size_t> prompts = {41, 57, 73, 20, 9, 58};  // the first four flush at one step
+  const auto batch = make_gpu_batch(engine_of(c, device, at::kFloat, weights),
+                                    std::make_unique<DeviceCache>(shape_of(c, static_cast<int>(prompts.size()), 256), tables, device, true));
+  constexpr int kSteps = 45;
+  std::vector<std::vector<std::int32_t>> ids;
+  std::vector<std::vector<at::Tensor>> want;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    ids.push_back(random_ids(static_cast<std::int64_t>(prompts[i]) + kSteps, c.vocab, 70 + i));
+    const auto one = make_gpu_batch(engine_of(c, device, at::kFloat, weights),
+                                    std::make_unique<DeviceCache>(shape_of(c, 1, 256), tables, device, true));
+    want.push_back({one->prefill(0, std::span(ids[i]).first(prompts[i])).to(at::kCPU, at::kFloat, false, true)});
+    for (int t = 0; t < kSteps; ++t)
+      want[i].push_back(one->step(std::array{eval::SlotToken{0, ids[i][prompts[i] + static_cast<std::size_t>(t)]}}).to(at::kCPU, at::kFloat, false, true));
+    EXPECT_LT(difference(batch->prefill(static_cast<int>(i), std::span(ids[i]).first(prompts[i])), want[i][0]), tolerance);
+  }
+  for (int t = 0; t < kSteps; ++t) {
+    std::vector<eval::SlotToken> tokens;
+    for (std::size_t i = 0; i < prompts.size(); ++i) tokens.push_back({static_cast<int>(i), ids[i][prompts[i] + static_cast<std::size_t>(t)]});
+    const at::Tensor got = batch->step(tokens);
+    for (std::size_t i = 0; i < prompts.size(); ++i)
+      EXPECT_LT(difference(got[static_cast<std::int64_t>(i)], want[i][static_cast<std::size_t>(t) + 1][0]), tolerance) << "step " << t << " sequence " << i;
+  }
+}
+
+TEST(GpuBatch, ManyFlushAsEachAloneOnTheCpu) {
+  const ModelConfig c = config_of(kVariants[0]);
+  expect_many_flush_as_each_alone(c, vi::testing::RandomWeights(c), at::kCPU, 5e-3);
+}
+
 TEST(DeviceCache, RefusesWhatItCannotHold) {
   const ModelConfig c = vi::testing::random_config();
   codec::WindowSpec window;
@@ -304,6 +339,12 @@ TEST_F(OnGpu, SlotsAreTheCpuCaches) {
     const vi::testing::RandomWeights weights(c);
     for (const int step : {0, 2}) expect_slots_are_cpu_caches(c, small_codec(c, step), weights, at::Device(at::kCUDA, 0), 0.03);
   }
+}
+
+TEST_F(OnGpu, ManyFlushAsEachAlone) {
+  ModelConfig c = config_of(kVariants[0]);
+  c.head_dim = 32;
+  expect_many_flush_as_each_alone(c, vi::testing::RandomWeights(c), at::Device(at::kCUDA, 0), 0.03);
 }
 
 ModelConfig wide_config() {
