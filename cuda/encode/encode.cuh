@@ -1,9 +1,9 @@
 // encode: rows of K or V to packed codes in one kernel: center, scale, Hadamard or dense map,
 // nearest centroid, pack. Oracle     oracle.h: oracle_codes      Test tests/cuda/encode_test.cpp
 // Essay docs/kernels/encode.md Shapes     see params.h; `tile`: 128 tokens of one KV head a CTA
-// (prefill); `row`: one new token a sequence (decode) Launch     tile: grid (token tiles,
-// n_kv_heads, batch), 16 warps, a warp takes a sub-space at a time, a lane four
-//            tokens; row: grid (n_kv_heads, batch), 16 warps, lanes over centroids
+// (prefill) or 32 (a window's step); `row`: one new token a sequence (decode) Launch     tile: grid
+// (token tiles, n_kv_heads, batch), 16 warps, a warp takes a sub-space at a time, a lane four tokens
+//            or one; row: grid (n_kv_heads, batch), 16 warps, lanes over centroids
 // Roofline   compute: n_books * ksub * dsub FMA a row (32768 at d4b8, head_dim 128) + 1.5 for each
 // minimum Numerics   f32; distance |c|^2 / 2 - y.c; the lowest index of equal ones. Differs from
 // f64 only where the two best
@@ -16,7 +16,7 @@
 
 namespace vi::cuda::encoding {
 
-constexpr int kTileWarps = 16, kTileThreads = kTileWarps * 32, kTile = 128, kPerLane = kTile / 32;
+constexpr int kTileWarps = 16, kTileThreads = kTileWarps * 32, kLongTile = 128, kShortTile = 32;
 constexpr int kRowWarps = 16, kRowThreads = kRowWarps * 32, kMaxHeadDim = 1024;
 constexpr unsigned kFull = 0xffffffffu;
 
@@ -42,6 +42,12 @@ __device__ __forceinline__ const __half* book_of(const EncodeParams& p, int head
   const std::int64_t book =
       p.shared ? head : static_cast<std::int64_t>(head) * (p.head_dim / p.dsub) + m;
   return static_cast<const __half*>(p.centroids) + (book << p.code_bits) * p.dsub;
+}
+
+// Where the rows of a sequence begin; -1: it has none.
+__device__ __forceinline__ std::int64_t first_row(const EncodeParams& p, int sequence) {
+  if (!p.from) return static_cast<std::int64_t>(sequence) * p.n_tokens;
+  return p.from[sequence] < 0 ? -1 : sequence * p.window_rows + p.from[sequence];
 }
 
 // One row of 16 codes of sub-space m in its block: codes [0, keep) stay, code(t) fills [keep, end),
@@ -155,7 +161,7 @@ __host__ __device__ constexpr int chunk_of() {
 }  // centroids a warp holds at a time
 constexpr int kPad = 4;  // floats: rows of the tile start four banks apart
 
-template <int kDsub>
+template <int kDsub, int kTile>
 std::size_t tile_bytes(int head_dim) {
   return sizeof(float) *
              (kTile * (head_dim + kPad) + kTileWarps * chunk_of<kDsub>() * (kDsub + 1)) +
@@ -180,7 +186,7 @@ __device__ __forceinline__ float distance_to(const float (&y)[kDsub], const floa
   return v;
 }
 
-template <int kDsub>
+template <int kDsub, int kTile>
 __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ EncodeParams p) {
   extern __shared__ __align__(16) float shared[];
   const int d = p.head_dim, n_books = d / kDsub, ksub = 1 << p.code_bits, pitch = d + kPad;
@@ -188,8 +194,9 @@ __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ 
             sequence = blockIdx.z;
   const int first = p.first[sequence],
             base = first / 16 * 16 + blockIdx.x * kTile;  // stream token of the tile's first
-  if (base >= first + p.n_tokens) return;
-  constexpr int kChunk = chunk_of<kDsub>();
+  const std::int64_t begin = first_row(p, sequence);
+  if (begin < 0 || base >= first + p.n_tokens) return;
+  constexpr int kChunk = chunk_of<kDsub>(), kPerLane = kTile / 32;
   float* x = shared;  // [kTile][pitch]
   float* book = shared + kTile * pitch + warp * kChunk * (kDsub + 1);
   float* norm = book + kChunk * kDsub;
@@ -199,36 +206,38 @@ __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ 
 
   // Rows in, centred and scaled; a warp a row, so that a Hadamard transform stays inside the warp.
   for (int t = warp; t < kTile; t += kTileWarps) {
-    const std::int64_t row = static_cast<std::int64_t>(sequence) * p.n_tokens + base + t - first;
+    const std::int64_t row = begin + base + t - first;
+    if (!p.hadamard) {
+      for (int i = lane; i < d; i += 32) x[t * pitch + i] = valid(t) ? input(p, row, head, i) : 0.f;
+      continue;
+    }
     const int per = d / 32;
     float v[8];
 #pragma unroll
     for (int e = 0; e < 8; ++e)
       v[e] = e < per && valid(t) ? input(p, row, head, lane * per + e) : 0.f;
-    if (p.hadamard) {
 #pragma unroll
-      for (int bit = 1; bit < 8; bit *= 2)
-        if (bit < per) {
-#pragma unroll
-          for (int e = 0; e < 8; ++e)
-            if (!(e & bit)) {
-              const float a = v[e], b = v[e | bit];
-              v[e] = a + b;
-              v[e | bit] = a - b;
-            }
-        }
-#pragma unroll
-      for (int bit = 1; bit < 32; bit *= 2)
+    for (int bit = 1; bit < 8; bit *= 2)
+      if (bit < per) {
 #pragma unroll
         for (int e = 0; e < 8; ++e)
-          if (e < per) {
-            const float other = __shfl_xor_sync(kFull, v[e], bit);
-            v[e] = lane & bit ? other - v[e] : v[e] + other;
+          if (!(e & bit)) {
+            const float a = v[e], b = v[e | bit];
+            v[e] = a + b;
+            v[e | bit] = a - b;
           }
-      const float norm_of_h = rsqrtf(static_cast<float>(d));
+      }
 #pragma unroll
-      for (int e = 0; e < 8; ++e) v[e] *= norm_of_h;
-    }
+    for (int bit = 1; bit < 32; bit *= 2)
+#pragma unroll
+      for (int e = 0; e < 8; ++e)
+        if (e < per) {
+          const float other = __shfl_xor_sync(kFull, v[e], bit);
+          v[e] = lane & bit ? other - v[e] : v[e] + other;
+        }
+    const float norm_of_h = rsqrtf(static_cast<float>(d));
+#pragma unroll
+    for (int e = 0; e < 8; ++e) v[e] *= norm_of_h;
 #pragma unroll
     for (int e = 0; e < 8; ++e)
       if (e < per) x[t * pitch + lane * per + e] = v[e];
@@ -248,7 +257,7 @@ __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ 
         for (int r = 0; r < 8; ++r) v[r] = x[(t0 + r) * pitch + i];
 #pragma unroll
         for (int c = 0; c < 8; ++c)
-          if (32 * c < d) {
+          if (32 * c + lane < d) {
             const float w = __ldg(a + static_cast<std::int64_t>(i) * d + 32 * c + lane);
 #pragma unroll
             for (int r = 0; r < 8; ++r) sum[c][r] += v[r] * w;
@@ -257,7 +266,7 @@ __global__ void __launch_bounds__(kTileThreads, 1) tile(const __grid_constant__ 
       __syncwarp();
 #pragma unroll
       for (int c = 0; c < 8; ++c)
-        if (32 * c < d)
+        if (32 * c + lane < d)
 #pragma unroll
           for (int r = 0; r < 8; ++r) x[(t0 + r) * pitch + 32 * c + lane] = sum[c][r];
     }
@@ -358,7 +367,9 @@ __global__ void __launch_bounds__(kRowThreads) row(const __grid_constant__ Encod
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, head = blockIdx.x,
             sequence = blockIdx.y;
   const int token = p.first[sequence];
-  for (int i = tid; i < d; i += kRowThreads) x[i] = input(p, sequence, head, i);
+  const std::int64_t begin = first_row(p, sequence);
+  if (begin < 0) return;
+  for (int i = tid; i < d; i += kRowThreads) x[i] = input(p, begin, head, i);
   __syncthreads();
   const float* rotated = x;
   if (p.hadamard) {

@@ -24,24 +24,33 @@ void check(const EncodeParams& p) {
     throw_call("encode: codes are not 16-byte aligned");
 }
 
+template <int kDsub, int kTile>
+void launch_tile(const EncodeParams& p) {
+  using namespace encoding;
+  const std::size_t bytes = tile_bytes<kDsub, kTile>(p.head_dim);
+  int device = 0, most = 0;
+  VI_CUDA(cudaGetDevice(&device));
+  VI_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (bytes > static_cast<std::size_t>(most))
+    throw_call("encode: the fused kernel needs " + std::to_string(bytes) +
+               " bytes of shared memory a block, this device has " + std::to_string(most) +
+               "; encode_naive takes any, 17 tokens at a time need less");
+  VI_CUDA(cudaFuncSetAttribute(tile<kDsub, kTile>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(bytes)));
+  // The first tile begins at a block of codes, up to 15 tokens before the first new one.
+  tile<kDsub, kTile><<<dim3((p.n_tokens + 15 + kTile - 1) / kTile, p.n_kv_heads, p.batch),
+                       kTileThreads, bytes, p.stream>>>(p);
+}
+
 template <int kDsub>
 void launch(const EncodeParams& p) {
   using namespace encoding;
   if (p.n_tokens == 1) {
     row<kDsub><<<dim3(p.n_kv_heads, p.batch), kRowThreads, 0, p.stream>>>(p);
+  } else if (p.n_tokens + 15 <= kShortTile) {
+    launch_tile<kDsub, kShortTile>(p);
   } else {
-    const std::size_t bytes = tile_bytes<kDsub>(p.head_dim);
-    int device = 0, most = 0;
-    VI_CUDA(cudaGetDevice(&device));
-    VI_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    if (bytes > static_cast<std::size_t>(most))
-      throw_call("encode: the fused kernel needs " + std::to_string(bytes) +
-                 " bytes of shared memory a block, this device has " + std::to_string(most) +
-                 "; encode_naive takes any, one token at a time needs none");
-    VI_CUDA(cudaFuncSetAttribute(tile<kDsub>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(bytes)));
-    tile<kDsub><<<dim3((p.n_tokens + 15 + kTile - 1) / kTile, p.n_kv_heads, p.batch), kTileThreads,
-                  bytes, p.stream>>>(p);
+    launch_tile<kDsub, kLongTile>(p);
   }
   VI_CUDA(cudaGetLastError());
 }
@@ -50,11 +59,11 @@ void launch(const EncodeParams& p) {
 
 void encode(const EncodeParams& p) {
   check(p);
-  if ((p.dsub != 2 && p.dsub != 4 && p.dsub != 8) || p.head_dim % 32 || p.head_dim > 256 ||
+  if ((p.dsub != 2 && p.dsub != 4 && p.dsub != 8) || p.head_dim % 16 || p.head_dim > 256 ||
       (p.hadamard && p.head_dim < 32))
     throw_call("encode: no fused kernel for head_dim " + std::to_string(p.head_dim) + " dsub " +
                std::to_string(p.dsub) +
-               "; supported: dsub 2, 4, 8 with head_dim a multiple of 32 up to 256; encode_naive "
+               "; supported: dsub 2, 4, 8 with head_dim a multiple of 16 up to 256; encode_naive "
                "takes any");
   if (p.n_tokens == 0) return;
   if (p.dsub == 2) {
@@ -71,6 +80,7 @@ void encode_naive(const EncodeParams& p) {
   if (p.head_dim > encoding::kMaxHeadDim)
     throw_call("encode_naive: head_dim " + std::to_string(p.head_dim) + " is larger than 1024");
   if (!p.scratch) throw_call("encode_naive: scratch missing");
+  if (p.from) throw_call("encode_naive: rows of a window are coded by the fused kernel only");
   if (p.n_tokens == 0) return;
   const std::int64_t rows = static_cast<std::int64_t>(p.batch) * p.n_tokens;
   const unsigned y = static_cast<unsigned>(rows < 32768 ? rows : 32768);

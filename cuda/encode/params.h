@@ -30,14 +30,18 @@ struct EncodeParams {
   const int* block_table = nullptr;  // [batch, max_pages] or null, as in DecodeParams
   int max_pages = 0, page_tokens = 0;
   int batch = 0, n_tokens = 0;  // n_tokens new tokens for each sequence
+  // Rows somewhere in a window, and of some sequences only: those of sequence s begin at row s * window_rows + from[s]
+  // instead of s * n_tokens; from[s] < 0: none of s. [batch] or null. Fused kernel only.
+  const int* from = nullptr;
+  std::int64_t window_rows = 0;
   int n_kv_heads = 0, head_dim = 0;
   std::uint16_t* scratch =
       nullptr;  // naive only: [batch, n_tokens, n_kv_heads, n_books] codes, unpacked
   cudaStream_t stream = nullptr;
 };
 
-// Fused kernel: dsub 2, 4, 8; 1..16 bits; head_dim 64, 128, 256 (any multiple of 32 without
-// hadamard). vi::Error otherwise.
+// Fused kernel: dsub 2, 4, 8; 1..16 bits; head_dim any multiple of 16 up to 256 (with hadamard 32, 64,
+// 128, 256). vi::Error otherwise.
 void encode(const EncodeParams& params);
 // Kept simple: any dsub and any head_dim up to 1024.
 void encode_naive(const EncodeParams& params);

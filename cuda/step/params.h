@@ -26,6 +26,7 @@ struct BeginParams {
   int* dense_len = nullptr;   // [batch] out: exact tokens that attention of this step sees
   int* slot = nullptr;        // [batch] out: where this step's row goes in the window
   int* first = nullptr;       // [batch] out: coded tokens before this step
+  int* from = nullptr;        // [batch] out: first row of the piece that is coded in this step; none: -1
   const float* frequency = nullptr;  // [batch, head_dim / 2] angle per position
   float attention_factor = 1;        // YaRN
   float* cos_sin = nullptr;          // [batch, 2, head_dim / 2] out
@@ -36,6 +37,18 @@ struct BeginParams {
   cudaStream_t stream = nullptr;
 };
 void begin_step(const BeginParams& params);
+
+// After a piece was coded: the piece that was being filled, the window's last, takes its place.
+struct MovePieceParams {
+  void* key_rows = nullptr;  // [batch, n_kv_heads, rows, head_dim], 16 bits an element
+  void* value_rows = nullptr;
+  const int* from = nullptr;  // [batch] BeginParams::from
+  int last = 0, step = 0;     // first row of the last piece; rows of a piece
+  int batch = 0, n_kv_heads = 0, head_dim = 0;  // head_dim even
+  std::int64_t rows = 0;
+  cudaStream_t stream = nullptr;
+};
+void move_piece(const MovePieceParams& params);
 
 // y = x / rms(x) * weight over rows [batch, hidden].
 void rms_norm(const void* x, const void* weight, void* y, int batch, int hidden, float eps,

@@ -23,6 +23,7 @@ __global__ void begin_kernel(BeginParams p) {
     }
     p.tokens[b] = len + 1;
     p.first[b] = before;
+    p.from[b] = after > before ? p.sinks + (p.recent > p.step ? before / p.step % (p.recent / p.step - 1) : 0) * p.step : -1;
     p.slot[b] = slot;
     p.kv_len[b] = p.recent > 0 ? after : len + 1;
     p.dense_len[b] = len + 1 - after;
@@ -40,6 +41,16 @@ __global__ void begin_kernel(BeginParams p) {
   for (int i = threadIdx.x; i < p.hidden; i += blockDim.x)
     store_element(p.x, static_cast<std::int64_t>(b) * p.hidden + i, p.dtype,
                   load_element(p.embedding, id * p.hidden + i, p.dtype));
+}
+
+__global__ void move_kernel(MovePieceParams p) {
+  const int from = p.from[blockIdx.y];
+  if (from < 0 || from == p.last) return;
+  const std::int64_t words = p.head_dim / 2, head = (static_cast<std::int64_t>(blockIdx.y) * p.n_kv_heads + blockIdx.x) * p.rows * words;
+  for (void* rows : {p.key_rows, p.value_rows}) {
+    auto* w = static_cast<std::uint32_t*>(rows) + head;
+    for (std::int64_t i = threadIdx.x; i < p.step * words; i += blockDim.x) w[from * words + i] = w[p.last * words + i];
+  }
 }
 
 __device__ float block_sum(float v) {  // every thread gets it; at most 32 warps
@@ -142,6 +153,13 @@ void begin_step(const BeginParams& p) {
   if (p.batch < 1 || !p.tokens || !p.ids || !p.x || !p.embedding || !p.cos_sin || !p.frequency)
     throw_call("begin_step: a pointer is missing");
   begin_kernel<<<p.batch, 256, 0, p.stream>>>(p);
+  VI_CUDA(cudaGetLastError());
+}
+
+void move_piece(const MovePieceParams& p) {
+  if (p.batch < 1 || p.n_kv_heads < 1 || p.head_dim % 2 || !p.key_rows || !p.value_rows || !p.from)
+    throw_call("move_piece: shapes do not fit or a pointer is missing");
+  move_kernel<<<dim3(p.n_kv_heads, p.batch), 256, 0, p.stream>>>(p);
   VI_CUDA(cudaGetLastError());
 }
 

@@ -146,7 +146,7 @@ DeviceCache::DeviceCache(const CacheShape& shape, std::shared_ptr<const eval::De
   }
   key_rows_ = at::zeros({s.n_layers, s.batch, s.n_kv_heads, rows_, s.head_dim}, options.dtype(s.dtype));
   value_rows_ = at::zeros_like(key_rows_);
-  for (at::Tensor* t : {&tokens_, &kv_len_, &dense_len_, &slot_, &first_})
+  for (at::Tensor* t : {&tokens_, &kv_len_, &dense_len_, &slot_, &first_, &from_})
     *t = at::zeros({s.batch}, options.dtype(at::kInt));
   len_.assign(static_cast<std::size_t>(s.batch), 0);
 }
@@ -215,7 +215,7 @@ void DeviceCache::put_prompt(int layer, int sequence, const at::Tensor& k, const
     const eval::DeviceSide& side = is_key ? codec_->of(layer).key() : codec_->of(layer).value();
     const at::Tensor& rows = is_key ? k : v;
     const at::Tensor codes = (is_key ? coded_layer.key_codes : coded_layer.value_codes).narrow(0, sequence, 1);
-    if (n_coded > 0) encode({rows.narrow(1, sinks, n_coded).unsqueeze(0), none, codes, false}, side, layer);
+    if (n_coded > 0) encode({rows.narrow(1, sinks, n_coded).unsqueeze(0), {}, 0, none, codes, false}, side, layer);
     at::Tensor exact = at::cat({rows.narrow(1, 0, sinks), rows.narrow(1, sinks + n_coded, tail)}, 1).to(at::kFloat);
     if (!side.identity) exact = at::bmm(exact, side.a[layer]) + side.b[layer].unsqueeze(1);
     (is_key ? key : value).index_copy_(1, at_rows, exact.to(shape_.dtype));
@@ -246,70 +246,14 @@ bool DeviceCache::flushes_next() const {
                      [&](std::int64_t n) { return coded(n + 1) != coded(n); });
 }
 
-void DeviceCache::begin_flush() {
-  runs_.clear();
-  // The place of the piece that this step codes; none: -1.
-  const auto place_of = [&](int b) -> std::int64_t {
-    const std::int64_t n = len_[static_cast<std::size_t>(b)];
-    return coded(n + 1) != coded(n) ? place(coded(n) / step_) : -1;
-  };
-  for (int b = 0, end = 0; b < shape_.batch; b = end) {
-    const std::int64_t from = place_of(b);
-    for (end = b + 1; end < shape_.batch && place_of(end) == from;) ++end;
-    if (from >= 0) runs_.push_back({b, end - b, from});
-  }
-  constexpr std::size_t kFew = 2;
-  if (runs_.size() <= kFew || step_ % quant::kBlockTokens != 0) {
-    scattered_ = {};
-    return;
-  }
-  std::vector<std::int64_t> sequence, row, last, block;
-  for (const Run& run : runs_)
-    for (int b = run.begin; b < run.begin + run.count; ++b) {
-      sequence.push_back(b);
-      block.push_back(coded(len_[static_cast<std::size_t>(b)]) / quant::kBlockTokens);
-      for (int i = 0; i < step_; ++i) row.push_back(sinks_ + run.place * step_ + i);
-    }
-  for (int i = 0; i < step_; ++i) last.push_back(sinks_ + recent_ - step_ + i);
-  const auto tensor = [&](const std::vector<std::int64_t>& v) { return at::tensor(v, at::kLong).to(device_); };
-  const std::int64_t n = std::ssize(sequence);
-  scattered_.sequence = tensor(sequence).view({n, 1});
-  scattered_.row = tensor(row).view({n, step_});
-  scattered_.last = tensor(last).view({1, step_});
-  scattered_.block = tensor(block).view({n, 1, 1});
-  scattered_.none = at::zeros({n}, tokens_.options());
-}
-
-void DeviceCache::flush(int layer) const {
+void DeviceCache::flush(int layer, bool plain) const {
   if (!codec_) return;
   const eval::DeviceCodec& tables = codec_->of(layer);
   const CodedLayer& to = coded_layers_[static_cast<std::size_t>(layer)];
-  for (const bool is_key : {true, false}) {
-    const eval::DeviceSide& side = is_key ? tables.key() : tables.value();
-    const at::Tensor codes = is_key ? to.key_codes : to.value_codes;
-    at::Tensor all = (is_key ? key_rows_ : value_rows_)[layer];
-    if (scattered_.sequence.defined()) {
-      // Whole blocks of codes: coded beside the streams, then put in their places.
-      const Scattered& s = scattered_;
-      const std::int64_t n = s.block.size(0), bytes = step_ / quant::kBlockTokens * static_cast<std::int64_t>(side.layout.block_bytes());
-      const at::Tensor by_row = all.transpose(1, 2);  // [batch, rows, n_kv_heads, head_dim]
-      const at::Tensor fresh = at::empty({n, shape_.n_kv_heads, (bytes + 255) / 256 * 256}, codes.options());
-      encode({by_row.index({s.sequence, s.row}).transpose(1, 2), s.none, fresh, true}, side, layer);
-      const at::Tensor head = at::arange(shape_.n_kv_heads, s.sequence.options()).view({1, -1, 1});
-      const at::Tensor at_byte = s.block * static_cast<std::int64_t>(side.layout.block_bytes()) + at::arange(bytes, s.sequence.options());
-      at::Tensor(codes).index_put_({s.sequence.unsqueeze(2), head, at_byte}, fresh.narrow(2, 0, bytes));
-      if (step_ < recent_) at::Tensor(by_row).index_put_({s.sequence, s.row}, by_row.index({s.sequence, s.last}));
-      continue;
-    }
-    // Neighbours that code from one place are coded in one launch; their rows are moved together first.
-    for (const Run& run : runs_) {
-      const at::Tensor window = all.narrow(0, run.begin, run.count).narrow(2, sinks_, recent_);
-      at::Tensor place = window.narrow(2, run.place * step_, step_), rows = place;
-      if (run.count > 1) rows = rows.permute({0, 2, 1, 3}).contiguous().permute({0, 2, 1, 3});
-      encode({rows, first_.narrow(0, run.begin, run.count), codes.narrow(0, run.begin, run.count), true}, side, layer);
-      if (step_ < recent_) place.copy_(window.narrow(2, recent_ - step_, step_));
-    }
-  }
+  at::Tensor key = key_rows_[layer], value = value_rows_[layer];
+  encode({key, from_, step_, first_, to.key_codes, true}, tables.key(), layer);
+  encode({value, from_, step_, first_, to.value_codes, true}, tables.value(), layer);
+  if (step_ < recent_) move_piece(key, value, from_, sinks_ + recent_ - step_, step_, plain);
 }
 
 void DeviceCache::attend(int layer, const at::Tensor& q, at::Tensor& out) const {

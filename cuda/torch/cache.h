@@ -52,8 +52,8 @@ class DeviceCache {
   // One step: the device's begin_step with these tensors, then for each layer rows(), append by rope_append, flush(),
   // attend(). advance() at the end.
   bool flushes_next() const;  // does this step code tokens of some sequence?
-  void begin_flush();         // if so: once a step, before the layers
-  void flush(int layer) const;
+  // If so: codes what begin_step's from() says. Device state alone decides, so that a graph holds it.
+  void flush(int layer, bool plain = false) const;
   void attend(int layer, const at::Tensor& q, at::Tensor& out) const;
   void advance();             // host lengths; the device's were advanced by begin_step
   void check_room() const;    // Error where a sequence is full
@@ -66,6 +66,7 @@ class DeviceCache {
   const at::Tensor& dense_len() const { return dense_len_; }
   const at::Tensor& slot() const { return slot_; }
   const at::Tensor& first() const { return first_; }
+  const at::Tensor& from() const { return from_; }
   at::Tensor key_rows(int layer) const { return key_rows_[layer]; }
   at::Tensor value_rows(int layer) const { return value_rows_[layer]; }
 
@@ -88,21 +89,8 @@ class DeviceCache {
   };
   std::vector<CodedLayer> coded_layers_;  // [n_layers]; dense: none
   at::Tensor key_rows_, value_rows_;    // [n_layers, batch, n_kv_heads, rows_, head_dim]
-  // What this step codes: neighbours from one place, and where they are many, scattered over the batch, all at once.
-  struct Run {
-    int begin, count;
-    std::int64_t place;
-  };
-  struct Scattered {
-    at::Tensor sequence;  // i64 [n, 1]; undefined: run by run
-    at::Tensor row, last;  // i64 [n, step], [1, step]: rows of the piece that is coded, and of the one that takes its place
-    at::Tensor block;  // i64 [n, 1, 1]: where its codes begin
-    at::Tensor none;   // i32 [n] zeros
-  };
-  std::vector<Run> runs_;
-  Scattered scattered_;
   at::Tensor workspace_;
-  at::Tensor tokens_, kv_len_, dense_len_, slot_, first_;  // i32 [batch]
+  at::Tensor tokens_, kv_len_, dense_len_, slot_, first_, from_;  // i32 [batch]
   std::vector<std::int64_t> len_;
 };
 

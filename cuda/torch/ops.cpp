@@ -247,10 +247,11 @@ void gated(const at::Tensor& x, const at::Tensor& norm, double eps, const Linear
 
 void encode(const EncodeRows& r, const eval::DeviceSide& side, int layer) {
   VI_CHECK(side.vector, "encode: the side has no vector code");
+  const bool windows = r.from.defined();
   VI_CHECK(r.rows.dim() == 4 && r.rows.stride(3) == 1 &&
-               (r.rows.size(0) == 1 || r.rows.stride(0) == r.rows.size(2) * r.rows.stride(2)),
+               (windows ? r.rows.is_contiguous() : r.rows.size(0) == 1 || r.rows.stride(0) == r.rows.size(2) * r.rows.stride(2)),
            "encode: rows of another shape");
-  const std::int64_t batch = r.rows.size(0), heads = r.rows.size(1), n = r.rows.size(2), d = r.rows.size(3);
+  const std::int64_t batch = r.rows.size(0), heads = r.rows.size(1), n = windows ? r.n_tokens : r.rows.size(2), d = r.rows.size(3);
   if (n == 0) return;
   const at::Device device = r.rows.device();
   VI_CHECK(side.centroids.size(1) == heads && side.layout.n_books * side.dsub == d &&
@@ -262,6 +263,11 @@ void encode(const EncodeRows& r, const eval::DeviceSide& side, int layer) {
                r.codes.size(1) == heads && r.codes.stride(2) == 1 && r.codes.device() == device,
            "encode: codes of another shape");
   EncodeParams p;
+  if (windows) {
+    expect(r.from, "encode: from", at::kInt, device, {batch});
+    p.from = r.from.const_data_ptr<int>();
+    p.window_rows = heads * r.rows.size(2);
+  }
   p.rows = r.rows.const_data_ptr();
   p.row_stride = r.rows.stride(2);
   p.head_stride = r.rows.stride(1);
@@ -283,14 +289,42 @@ void encode(const EncodeRows& r, const eval::DeviceSide& side, int layer) {
   p.n_kv_heads = static_cast<int>(heads), p.head_dim = static_cast<int>(d);
   p.stream = current_stream(device);
   if (device.is_cuda()) return encode(p);
-  const std::vector<OracleCode> codes = oracle_codes(p);
-  std::size_t at = 0;
-  for (std::int64_t b = 0; b < batch; ++b)
+  for (std::int64_t b = 0; b < batch; ++b) {
+    if (windows && p.from[b] < 0) continue;
+    EncodeParams one = p;
+    one.batch = 1;
+    one.rows = static_cast<const char*>(p.rows) +
+               (windows ? b * p.window_rows + p.from[b] : b * n) * p.row_stride * static_cast<std::int64_t>(r.rows.element_size());
+    const std::vector<OracleCode> codes = oracle_codes(one);
+    std::size_t at = 0;
     for (std::int64_t t = 0; t < n; ++t)
       for (std::int64_t h = 0; h < heads; ++h)
         for (int m = 0; m < side.layout.n_books; ++m)
           quant::set_code(side.layout, p.codes + b * p.outer_stride + h * p.code_head_stride,
                           static_cast<std::size_t>(p.first[b] + t), m, static_cast<unsigned>(codes[at++].code));
+  }
+}
+
+void move_piece(at::Tensor& key, at::Tensor& value, const at::Tensor& from, int last, int step, bool plain) {
+  const at::Device device = key.device();
+  const std::int64_t rows = key.size(2);
+  expect(value, "move: values", key.scalar_type(), device, key.sizes());
+  expect(from, "move: from", at::kInt, device, {key.size(0)});
+  VI_CHECK(key.is_contiguous() && key.element_size() == 2 && last >= 0 && step > 0 && last + step <= rows, "move: rows of another shape");
+  if (plain || !device.is_cuda()) {
+    const at::Tensor begin = from.cpu();
+    for (std::int64_t b = 0; b < key.size(0); ++b)
+      if (const int to = begin.data_ptr<int>()[b]; to >= 0 && to != last)
+        for (at::Tensor* t : {&key, &value}) t->select(0, b).narrow(1, to, step).copy_(t->select(0, b).narrow(1, last, step));
+    return;
+  }
+  MovePieceParams p;
+  p.key_rows = key.data_ptr(), p.value_rows = value.data_ptr();
+  p.from = from.const_data_ptr<int>();
+  p.last = last, p.step = step, p.rows = rows;
+  p.batch = static_cast<int>(key.size(0)), p.n_kv_heads = static_cast<int>(key.size(1)), p.head_dim = static_cast<int>(key.size(3));
+  p.stream = current_stream(device);
+  move_piece(p);
 }
 
 void attend(const DecodeParams& p, const KernelConfig& config, at::Device device) {

@@ -55,11 +55,18 @@ void gated(const at::Tensor& x, const at::Tensor& norm, double eps, const Linear
 struct EncodeRows {
   at::Tensor rows;    // [batch, n_kv_heads, n, head_dim]; strides: 1 inside a row, n rows from a sequence
                       // to the next
+  at::Tensor from;    // i32 [batch]; if defined, `rows` are whole windows [batch, n_kv_heads, window, head_dim],
+                      // contiguous: n_tokens rows from row from[s] on are coded, or none of s where from[s] < 0
+  std::int64_t n_tokens = 0;  // with `from`
   at::Tensor first;   // i32 [batch]
   at::Tensor codes;   // u8 [batch, n_kv_heads, stream bytes]
   bool mapped = false;
 };
 void encode(const EncodeRows& rows, const eval::DeviceSide& side, int layer);
+
+// In each window of `key` and `value` [batch, n_kv_heads, window, head_dim] the `step` rows from row `last` on are copied
+// to row from[s] on; nothing is done where from[s] < 0.
+void move_piece(at::Tensor& key, at::Tensor& value, const at::Tensor& from, int last, int step, bool plain);
 
 // Attention over coded tokens and exact rows; p's pointers are made from checked tensors by the cache.
 void attend(const DecodeParams& p, const KernelConfig& config, at::Device device);

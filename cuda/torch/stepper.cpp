@@ -34,8 +34,11 @@ class PromptHook final : public model::AttentionHook {
 // A stream of its own: the default one cannot be captured, and cuBLAS keeps a workspace a stream.
 struct Stepper::Graph {
   c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool();
-  at::cuda::CUDAGraph graph;
-  bool ready = false;
+  struct Step {
+    at::cuda::CUDAGraph graph;
+    bool ready = false;
+  };
+  Step steps[2];  // [1]: one that also codes what fills a piece of the window
 };
 
 // Events between the parts, as nodes of a captured graph: host time does not enter.
@@ -133,7 +136,7 @@ void Stepper::run(bool flush, Marks* marks) const {
   if (plain || !engine_->device().is_cuda()) {
     const at::Tensor len = cache_->tokens().clone();
     at::Tensor tokens = cache_->tokens(), first = cache_->first(), slot = cache_->slot(),
-               kv_len = cache_->kv_len(), dense_len = cache_->dense_len(), cos_sin = cos_sin_;
+               kv_len = cache_->kv_len(), dense_len = cache_->dense_len(), from = cache_->from(), cos_sin = cos_sin_;
     const int recent = cache_->recent(), step = cache_->step(), sinks = cache_->sinks();
     const auto coded = [&](const at::Tensor& n) {
       if (recent == 0) return at::zeros_like(n);
@@ -142,7 +145,10 @@ void Stepper::run(bool flush, Marks* marks) const {
     first.copy_(coded(len));
     const at::Tensor after = coded(len + 1);
     slot.copy_(len);
+    from.fill_(-1);
     if (recent > 0) {  // cuda/step/params.h
+      const at::Tensor piece = at::floor_divide(first, step), waits = recent > step ? piece.remainder(recent / step - 1) : at::zeros_like(piece);
+      from.copy_(at::where(after > first, sinks + waits * step, -1));
       const at::Tensor rest = (len - sinks).clamp_min(0), place = at::floor_divide(rest, step).clamp_max(recent / step - 1);
       slot.copy_(at::where(len >= sinks, sinks + place * step + rest.remainder(step), len));
     }
@@ -163,6 +169,7 @@ void Stepper::run(bool flush, Marks* marks) const {
     p.dense_len = cache_->dense_len().data_ptr<int>();
     p.slot = cache_->slot().data_ptr<int>();
     p.first = cache_->first().data_ptr<int>();
+    p.from = cache_->from().data_ptr<int>();
     p.frequency = frequency_.const_data_ptr<float>();
     p.attention_factor = static_cast<float>(attention_factor_);
     p.cos_sin = cos_sin_.data_ptr<float>();
@@ -186,7 +193,7 @@ void Stepper::run(bool flush, Marks* marks) const {
     rope_append(rows, cache_->codec(), i, plain);
     mark(2);
     if (flush) {
-      cache_->flush(i);
+      cache_->flush(i, plain);
       mark(3);
     }
     cache_->attend(i, q_, o_);
@@ -227,7 +234,6 @@ const at::Tensor& Stepper::advance() {
     frequency_.copy_(host);
   }
   const bool flush = cache_->flushes_next();
-  if (flush) cache_->begin_flush();
   if (!graph_) {
     run(flush, nullptr);
     ++eager_steps_;
@@ -244,25 +250,26 @@ const at::Tensor& Stepper::advance() {
   follow(graph_->stream.stream(), before.stream());
   {
     const c10::cuda::CUDAStreamGuard guard(graph_->stream);
-    if (flush || !options_.graph || eager_steps_ == 0) {
+    if (!options_.graph || eager_steps_ == 0) {
       run(flush, nullptr);  // also the warm-up: handles and workspaces of this stream are made here
       ++eager_steps_;
     } else {
-      if (!graph_->ready) {
-        graph_->graph.capture_begin();
+      auto& [graph, ready] = graph_->steps[flush ? 1 : 0];
+      if (!ready) {
+        graph.capture_begin();
         try {
-          run(false, nullptr);
+          run(flush, nullptr);
         } catch (...) {  // memory ran out: the stream must not stay in capture, others go on with it
           try {
-            graph_->graph.capture_end();
+            graph.capture_end();
           } catch (const std::exception&) {
           }
           throw;
         }
-        graph_->graph.capture_end();
-        graph_->ready = true;
+        graph.capture_end();
+        ready = true;
       }
-      graph_->graph.replay();
+      graph.replay();
     }
   }
   follow(before.stream(), graph_->stream.stream());
