@@ -20,14 +20,16 @@ struct Method {
   std::string name;
   int dsub = 0, bits = 0;  // 0: dense
   bool shared = false;
+  int step = 0;  // window: {step: ..}; 0: coded as a whole
 };
 const Method kDense{"dense bf16"}, kTwoBits{"d4b8", 4, 8, false}, kTwoBitsShared{"d4b8 shared", 4, 8, true},
-    kOneBit{"d8b8", 8, 8, false};
+    kOneBit{"d8b8", 8, 8, false}, kTwoBitsSteps{"d4b8, window step 16", 4, 8, false, 16};
 
 // Random smooth scales and centroids; the same for every layer, which no timing sees.
 std::shared_ptr<const codec::Codec> synthetic_codec(const model::ModelConfig& c, const Method& m) {
   codec::CodecSpec spec;
   spec.window.recent = 128;
+  spec.window.step = m.step;
   codec::TransformSet transforms{c.n_layers, c.n_kv_heads, c.head_dim, {}, {}};
   codec::CodebookSet books;
   codec::TransformSpec smooth;
@@ -278,6 +280,8 @@ void bench_model(BenchRows& rows, Progress& progress) {
     }
     decode(kTwoBitsShared, 1, 196608);
     decode(kOneBit, 1, 196608);
+    decode(kTwoBitsSteps, 1, 196608);
+    decode(kTwoBitsSteps, 16, 16384);
     for (const auto& [batch, context] : std::vector<std::pair<int, std::int64_t>>{{8, 32768}, {16, 16384}}) {
       decode(kTwoBits, batch, context);
       decode(kDense, batch, context);

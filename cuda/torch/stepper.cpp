@@ -34,11 +34,8 @@ class PromptHook final : public model::AttentionHook {
 // A stream of its own: the default one cannot be captured, and cuBLAS keeps a workspace a stream.
 struct Stepper::Graph {
   c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool();
-  struct Step {
-    at::cuda::CUDAGraph graph;
-    bool ready = false;
-  };
-  Step steps[2];  // [1]: one that also codes what fills a piece of the window
+  at::cuda::CUDAGraph steps[2];  // [1]: one that also codes what fills a piece of the window
+  bool ready = false;
 };
 
 // Events between the parts, as nodes of a captured graph: host time does not enter.
@@ -254,22 +251,21 @@ const at::Tensor& Stepper::advance() {
       run(flush, nullptr);  // also the warm-up: handles and workspaces of this stream are made here
       ++eager_steps_;
     } else {
-      auto& [graph, ready] = graph_->steps[flush ? 1 : 0];
-      if (!ready) {
-        graph.capture_begin();
+      for (int i = 0; !graph_->ready && i < (cache_->recent() > 0 ? 2 : 1); ++i) {
+        graph_->steps[i].capture_begin();
         try {
-          run(flush, nullptr);
+          run(i == 1, nullptr);
         } catch (...) {  // memory ran out: the stream must not stay in capture, others go on with it
           try {
-            graph.capture_end();
+            graph_->steps[i].capture_end();
           } catch (const std::exception&) {
           }
           throw;
         }
-        graph.capture_end();
-        ready = true;
+        graph_->steps[i].capture_end();
       }
-      graph.replay();
+      graph_->ready = true;
+      graph_->steps[flush ? 1 : 0].replay();
     }
   }
   follow(before.stream(), graph_->stream.stream());

@@ -1,7 +1,7 @@
 // Decoding on the GPU, a batch of sequences of any lengths at once: a prompt a sequence, then one token
 // each a step. A step is a CUDA graph, valid for any lengths: one, or, in steps in which some sequence completes a piece of
-// its window so that tokens are coded before they are attended, a second one that does this too. Both are captured when first
-// needed, after one eager step.
+// its window so that tokens are coded before they are attended, a second one that does this too. Both are captured at
+// the second step.
 #pragma once
 
 #include <memory>
