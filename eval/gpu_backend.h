@@ -40,7 +40,7 @@ class GpuBackend {
   virtual std::vector<quant::KmeansResult> train_batched(std::span<const quant::KmeansProblem> problems,
                                                          const quant::KmeansSettings& settings,
                                                          Progress& progress) = 0;
-  // `vecinfer bench WHAT --device cuda`: kernels | e2e | breakdown; set: which cases (docs/kernels).
+  // `vecinfer bench WHAT --device cuda`: kernels | e2e | breakdown | kmeans; set: which cases (docs/kernels).
   // One row a measurement (docs/artifacts.md), also given to `each` as soon as it is there.
   virtual std::vector<Json> bench(const std::string& what, const std::string& set, Progress& progress,
                                   const std::function<void(const Json&)>& each) = 0;

@@ -2,10 +2,9 @@
 // the median of cold runs; GB/s against the copy bandwidth of the same run. One JSON line a case
 // and kernel.
 //   cuda_bench [--json FILE] [--commit HASH] [--date YYYY-MM-DD] [--set
-//   one|quick|grid|shapes|codes|gqa|shared|kmeans|encode|decode|all] [--repeats N] [--only
+//   one|quick|grid|shapes|codes|gqa|shared|encode|decode|all] [--repeats N] [--only
 //   SUBSTRING of a case] [--kernel lookup|gather|generic]
 //   cuda_bench --real FILE [--json FILE ...]: errors on a real model's activations (real_bench.h)
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -22,8 +21,6 @@
 #include "cuda/decode_attention/cases.h"
 #include "cuda/decode_attention/oracle.h"
 #include "cuda/encode/oracle.h"
-#include "cuda/kmeans/kmeans.h"
-#include "cuda/kmeans/oracle.h"
 
 namespace vi::cuda {
 namespace {
@@ -309,115 +306,6 @@ struct Bench {
     }
   }
 
-  // All problems at once against one after another (the same trainer, and faiss::Clustering's way:
-  // a search on the GPU for each iteration, means on the host). One problem is checked by the
-  // oracle.
-  void kmeans(int problems, int n, int dsub, int ksub, int iterations, bool sequential) {
-    const std::string name = "kmeans " + std::to_string(problems) + " x " + std::to_string(n) +
-                             " x " + std::to_string(dsub) + " -> " + std::to_string(ksub);
-    if (name.find(options.only) == std::string::npos) return;
-    Rng rng(5);
-    std::vector<float> seed((1u << 20) - 36);
-    for (auto& v : seed) v = static_cast<float>(rng.normal());
-    Buffer<float> points(static_cast<std::size_t>(problems) * n * dsub),
-        centroids(static_cast<std::size_t>(problems) * ksub * dsub);
-    spread_on_device(points.data(), points.bytes(), seed.data(), seed.size() * sizeof(float));
-    std::vector<std::int64_t> seeds(problems);
-    for (int i = 0; i < problems; ++i) seeds[i] = 100 + i;
-    Buffer<double> inertia(problems);
-    KmeansParams p;
-    p.points = points.data();
-    p.n_problems = problems;
-    p.n = n;
-    p.dsub = dsub;
-    p.ksub = ksub;
-    p.iterations = iterations;
-    p.seeds = seeds.data();
-    p.centroids = centroids.data();
-    p.inertia = inertia.data();
-    Buffer<std::uint8_t> workspace(kmeans_workspace_bytes(p));
-    p.workspace = workspace.data();
-    const auto seconds = [](const std::function<void()>& f) {  // with all host work
-      VI_CUDA(cudaDeviceSynchronize());
-      const auto begin = std::chrono::steady_clock::now();
-      f();
-      VI_CUDA(cudaDeviceSynchronize());
-      return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    };
-    kmeans_train(p);
-    double best = 1e30;
-    for (int i = 0; i < 3; ++i) best = std::min(best, seconds([&] { kmeans_train(p); }));
-    const int last = problems - 1;
-    std::vector<float> own(static_cast<std::size_t>(n) * dsub);
-    VI_CUDA(cudaMemcpy(own.data(), points.data() + last * own.size(), own.size() * sizeof(float),
-                       cudaMemcpyDeviceToHost));
-    const double got = inertia.download()[last];
-    const OracleKmeans want = oracle_kmeans(own.data(), n, dsub, ksub, iterations, seeds[last]);
-    const double off = got / want.inertia - 1;
-    if (!(std::abs(off) <= 0.005)) {
-      std::printf("kmeans: WRONG, inertia %g, oracle %g: not reported\n", got, want.inertia);
-      return;
-    }
-    double one = 0, faiss_way = 0;
-    const int few = std::min(problems, 16);
-    if (sequential) {
-      KmeansParams single = p;
-      single.n_problems = 1;
-      one = seconds([&] {
-              for (int i = 0; i < few; ++i) {
-                single.points = points.data() + static_cast<std::size_t>(i) * n * dsub;
-                single.seeds = &seeds[i];
-                kmeans_train(single);
-                VI_CUDA(cudaDeviceSynchronize());
-              }
-            }) /
-            few;
-      Assigner assigner(dsub, ksub);
-      std::vector<std::uint16_t> codes(n);
-      std::vector<float> c(own.begin(), own.begin() + static_cast<long>(ksub) * dsub), distances(n);
-      faiss_way = seconds([&] {
-        for (int i = 0; i < iterations; ++i) {
-          assigner.set(c.data());
-          assigner.assign(own.data(), n, codes.data(), distances.data());
-          std::vector<float> sums(c.size()), size(ksub);
-          for (int k = 0; k < n; ++k) {
-            size[codes[k]] += 1;
-            for (int d = 0; d < dsub; ++d) sums[codes[k] * dsub + d] += own[k * dsub + d];
-          }
-          for (int k = 0; k < ksub; ++k)
-            for (int d = 0; d < dsub && size[k] > 0; ++d)
-              c[k * dsub + d] = sums[k * dsub + d] / size[k];
-        }
-      });
-    }
-    const double rate = static_cast<double>(problems) * n * ksub * iterations / best;
-    nlohmann::ordered_json j = {{"case", name},
-                                {"problems", problems},
-                                {"points", n},
-                                {"dsub", dsub},
-                                {"ksub", ksub},
-                                {"iterations", iterations},
-                                {"batched_s", best},
-                                {"distances_per_s", rate},
-                                {"own_sequential_s", one * problems},
-                                {"gpu_search_host_means_sequential_s", faiss_way * problems},
-                                {"sequential_problems_measured", sequential ? few : 0},
-                                {"inertia_against_oracle", off},
-                                {"gpu", device.name},
-                                {"date", options.date},
-                                {"commit", options.commit}};
-    if (file.is_open()) file << j.dump() << "\n" << std::flush;
-    std::printf("%s, %d iterations: %.4f s (%.3g distances/s), inertia %+.4f %%", name.c_str(),
-                iterations, best, rate, 100 * off);
-    if (sequential)
-      std::printf(
-          "; one after another: own %.2f s (%.1fx), search on the GPU, means on the host "
-          "%.2f s (%.1fx)",
-          one * problems, one * problems / best, faiss_way * problems, faiss_way * problems / best);
-    std::printf("\n");
-    std::fflush(stdout);
-  }
-
   void run() {
     copy = timer.copy_bandwidth();
     std::printf("%s, copy %.0f GB/s (read + write)\n", device.name.c_str(), copy / 1e9);
@@ -460,14 +348,6 @@ struct Bench {
       encoding("encode d8b12 shared, 4096 tokens", 1, 4096, 8, 12, true);
       encoding("encode d4b8, 1 token x 1", 1, 1, 4, 8, false);
       encoding("encode d4b8, 1 token x 64", 64, 1, 4, 8, false);
-    }
-    if (every || set == "kmeans") {
-      kmeans(2048, 65536, 4, 256, 30, true);
-      kmeans(2048, 16384, 4, 256, 30, false);
-      kmeans(64, 65536, 2, 256, 30, false);
-      kmeans(64, 65536, 8, 256, 30, false);
-      kmeans(64, 65536, 4, 4096, 4, false);
-      kmeans(4, 65536, 8, 16384, 1, false);
     }
     if (all || set == "codes") codes();
     if (all || set == "shared")

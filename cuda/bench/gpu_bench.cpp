@@ -34,8 +34,10 @@ std::vector<Json> gpu_bench(const GpuBench& settings, Progress& progress,
     bench_kernels(rows, progress);
   else if (settings.what == "e2e" || settings.what == "breakdown")
     bench_model(rows, progress);
+  else if (settings.what == "kmeans")
+    bench_kmeans(rows, progress);
   else
-    fail<ConfigError>("bench {} --device cuda: expected kernels, e2e or breakdown", settings.what);
+    fail<ConfigError>("bench {} --device cuda: expected kernels, e2e, breakdown or kmeans", settings.what);
   return rows.take();
 }
 

@@ -32,5 +32,6 @@ Json spread(std::vector<double> ms);
 
 void bench_kernels(BenchRows& rows, Progress& progress);
 void bench_model(BenchRows& rows, Progress& progress);  // e2e, breakdown
+void bench_kmeans(BenchRows& rows, Progress& progress);
 
 }  // namespace vi::cuda
